@@ -1,0 +1,77 @@
+"""A target is data: what the hardware has, read from `data/*.toml`, and what follows from it."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from importlib.resources import files
+from typing import Any
+
+
+class TargetError(ValueError):
+    """A target's name or its data is wrong; the message says what and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One kind of hardware, as the compiler and the runtime see it.
+
+    `features` are instruction-set names that kernels ask for (`avx512_vnni`), spelled as in
+    `/proc/cpuinfo`; sizes are in bytes. A field that does not apply to a kind is zero or empty.
+    """
+
+    name: str
+    kind: str  # "cpu" or "cuda"
+    description: str
+    default_scheme: str
+    page_size_tokens: int
+    # CPU
+    llvm_triple: str = ""
+    llvm_cpu: str = ""
+    features: tuple[str, ...] = ()
+    vector_bytes: int = 0
+    vector_registers: int = 0
+    l1_bytes: int = 0
+    l2_bytes: int = 0
+    # CUDA
+    cuda_arch: str = ""
+    max_threads_per_block: int = 0
+    shared_memory_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("cpu", "cuda"):
+            raise TargetError(f"target {self.name}: kind is {self.kind!r}; it is 'cpu' or 'cuda'")
+        if self.kind == "cpu" and self.vector_bytes not in (16, 32, 64):
+            raise TargetError(
+                f"target {self.name}: vector_bytes is {self.vector_bytes}; it is 16, 32 or 64"
+            )
+        if self.page_size_tokens % 16:
+            raise TargetError(
+                f"target {self.name}: page_size_tokens is {self.page_size_tokens}, "
+                "not a multiple of 16 (the widest vector of float32)"
+            )
+
+    def has(self, feature: str) -> bool:
+        return feature in self.features
+
+    @property
+    def float32_lanes(self) -> int:
+        """How many float32 values one vector register holds."""
+        return self.vector_bytes // 4
+
+
+def parse_target(record: dict[str, Any]) -> Target:
+    """Check one TOML record and make a `Target` of it."""
+    known = {field.name for field in fields(Target)}
+    unknown = sorted(set(record) - known)
+    if unknown:
+        raise TargetError(f"target {record.get('name', '?')}: unknown fields {', '.join(unknown)}")
+    return Target(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
+
+
+def load_targets() -> dict[str, Target]:
+    """Read every target that ships with Ingot, by name."""
+    folder = files("ingot.targets") / "data"
+    records = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+    targets = [parse_target(tomllib.loads(f.read_text("utf-8"))) for f in records]
+    return {target.name: target for target in targets}
