@@ -1,0 +1,241 @@
+"""Turns an artifact's `manifest.json` into checked records, and records into stable bytes.
+
+The manifest is the contract between `ingot.compile`, which writes it, and `ingot.runtime`, which
+reads it and guesses nothing. It holds nothing that depends on the time or on the machine that
+wrote it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from ingot.errors import ArtifactCorruptError, ArtifactError, ArtifactVersionError
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+CODE_NAME = "model.so"
+
+DType = Literal[
+    "float32", "float16", "bfloat16", "int8", "uint8", "int16", "uint16", "int32", "uint32"
+]
+
+
+def _inside_folder(path: str) -> str:
+    """Refuse a path that leads out of the artifact: an artifact may come from a stranger."""
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
+        raise ValueError(f"{path!r} is not a path inside the artifact")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_inside_folder)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelRecord(Record):
+    """Where the weights and the graph came from."""
+
+    name: str
+    source: str
+    revision: str | None
+    architecture: str
+    model_type: str
+    config: dict[str, Any]
+    num_parameters: Count
+
+
+class TargetRecord(Record):
+    """What the machine must have. `features` are spelled as in `/proc/cpuinfo`."""
+
+    name: str
+    kind: Literal["cpu", "cuda"]
+    llvm_cpu: str = ""
+    features: tuple[str, ...] = ()
+    cuda_arch: str = ""
+    page_size_tokens: Positive
+
+
+class SchemeRecord(Record):
+    """How the weights are stored; `keep` holds the user's overrides, pattern to format."""
+
+    name: str
+    linear: str
+    embedding: str
+    head: str
+    kv_dtype: str
+    activations: str
+    keep: dict[str, str] = {}
+
+
+class FunctionsRecord(Record):
+    """The names of the functions in `model.so`."""
+
+    step: str = "step"
+    trace: str = "trace"
+    sample: str = "sample"
+    penalize: str = "penalize"
+
+
+class StepRecord(Record):
+    vocab_size: Positive
+    max_context_tokens: Positive
+    num_layers: Positive
+    hidden_size: Positive
+    functions: FunctionsRecord = FunctionsRecord()
+
+
+class KVSlotRecord(Record):
+    """A K pool `[pages, kv_heads, key_dim, page_size]`, a V pool `[.., page_size, value_dim]`.
+
+    `window` is how many tokens back the layer looks, 0 for all of them.
+    """
+
+    kv_heads: Positive
+    key_dim: Positive
+    value_dim: Positive
+    window: Count
+    dtype: Literal["float32", "float16", "bfloat16"]
+
+
+class WeightRecord(Record):
+    """One argument of the step function; `offset` counts from the start of the file."""
+
+    name: str
+    dtype: DType
+    shape: tuple[Count, ...]
+    file: RelativePath
+    offset: Count
+    bytes: Count
+    sha256: Sha256
+
+
+class FileRecord(Record):
+    path: RelativePath
+    bytes: Count
+    sha256: Sha256
+
+
+class RewriteRecord(Record):
+    """How often a rewrite of the graph matched."""
+
+    name: str
+    matched: Count
+
+
+class ProofRecord(Record):
+    """What comparing compiled with eager showed."""
+
+    status: Literal["proven", "pending", "failed", "unproven"]
+    figures: dict[str, Any] = {}
+
+
+class Manifest(Record):
+    """All of an artifact but its bytes. `files` lists every file beside the manifest itself."""
+
+    schema_version: Literal[1] = 1
+    ingot_version: str
+    model: ModelRecord
+    target: TargetRecord
+    scheme: SchemeRecord
+    step: StepRecord
+    kv_slots: tuple[KVSlotRecord, ...]
+    weights: tuple[WeightRecord, ...]
+    files: tuple[FileRecord, ...]
+    versions: dict[str, str]
+    rewrites: tuple[RewriteRecord, ...] = ()
+    proof: ProofRecord
+
+    @property
+    def page_size_tokens(self) -> int:
+        return self.target.page_size_tokens
+
+
+def _canonical(record: dict[str, Any]) -> str:
+    return json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(_canonical(record).encode()).hexdigest()
+
+
+def format_manifest(manifest: Manifest) -> str:
+    """Write a manifest as JSON with sorted keys, ended by the hash of everything else in it."""
+    record = manifest.model_dump(mode="json")
+    return _canonical({**record, "sha256": _digest(record)})
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST_NAME).write_text(format_manifest(manifest), encoding="utf-8")
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
+def parse_manifest(text: str, where: Path) -> Manifest:
+    """Check version, then fields, then hash."""
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise ArtifactCorruptError(f"{where} is not JSON ({error})") from None
+    if not isinstance(record, dict):
+        raise ArtifactCorruptError(f"{where} holds a {type(record).__name__}, not an object")
+    version = record.get("schema_version")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise ArtifactVersionError(
+            f"{where} has schema version {version!r}; this Ingot reads version {SCHEMA_VERSION}",
+            hint="compile the model again with this version of Ingot",
+        )
+    written = record.pop("sha256", None)
+    try:
+        manifest = Manifest.model_validate(record)
+    except ValidationError as error:
+        raise ArtifactCorruptError(f"{where} is not a manifest ({_explain(error)})") from None
+    if written != _digest(record):
+        raise ArtifactCorruptError(f"{where} was altered after it was written")
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest alone, whatever the machine: what `ingot inspect` shows."""
+    if not folder.exists():
+        raise ArtifactError(f"there is no artifact at {folder}")
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder} is a file; an artifact is a folder with a {MANIFEST_NAME}")
+    path = folder / MANIFEST_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{folder} has no {MANIFEST_NAME}, so it is not an artifact",
+            hint="make one with `ingot compile MODEL --out FOLDER`",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ArtifactCorruptError(f"{path} is not UTF-8 ({error.reason})") from None
+    return parse_manifest(text, path)
+
+
+def hash_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def describe_files(folder: Path, names: Sequence[str]) -> tuple[FileRecord, ...]:
+    """Size and hash of files already written to an artifact's folder."""
+    return tuple(
+        FileRecord(path=name, bytes=(folder / name).stat().st_size, sha256=hash_file(folder / name))
+        for name in sorted(names)
+    )
