@@ -1,12 +1,12 @@
 """Turns a user's mistake into one message: what happened, the value, what is allowed, and a hint.
 
-`assert` is for our own bugs; everything that a user, a file or a machine can cause raises one of these.
-The CLI prints them without a traceback.
+`assert` is for our own bugs; everything that a user, a file or a machine can cause raises one of
+these. The CLI prints them without a traceback.
 """
 
 
 class IngotError(Exception):
-    """A mistake that the user can understand and mend. `str()` is the message, then the hint if any."""
+    """A mistake that the user can mend. `str()` is the message, then the hint if any."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message, hint)

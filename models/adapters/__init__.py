@@ -1,0 +1,24 @@
+"""Families whose attention bypasses transformers' interface, by the exact `model_type`.
+
+An adapter is a function that changes a built model in place so that its attention calls
+`ingot.models.attention.attention_interface`. Most families need none.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from torch import nn
+
+Adapter = Callable[[nn.Module], None]
+
+# model_type -> module of this package with `adapt(model)`
+_ADAPTERS: dict[str, str] = {}
+
+
+def find_adapter(model_type: str) -> Adapter | None:
+    """The adapter of this `model_type`, imported when asked for."""
+    name = _ADAPTERS.get(model_type)
+    if name is None:
+        return None
+    adapt: Adapter = import_module(f"{__name__}.{name}").adapt
+    return adapt

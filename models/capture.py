@@ -1,0 +1,122 @@
+"""Turns a transformers configuration into an exported program, from the model's own code.
+
+`prepare` switches a built model to Ingot's operators; `capture` exports it. The program takes
+input_ids [1, n], position_ids [1, n] and logit_rows [m], and gives logits [1, m, vocabulary].
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from ingot.errors import ModelError
+from ingot.models import attention
+from ingot.models.adapters import find_adapter
+from ingot.models.attention import KVSlot, Recorder, recording
+from ingot.models.empty import accepts, create_empty_model, fake_parameters
+from ingot.models.export import export_program, split_inputs
+from ingot.models.layers import find_decoder_layers, mark_layer_outputs
+from ingot.models.rope import freeze_rope
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedModel:
+    """An exported program and everything that the compiler and the runtime must know about it."""
+
+    program: ExportedProgram
+    parameters: dict[str, str]
+    """Placeholder -> parameter name of the transformers model; tied placeholders share a name."""
+    constants: dict[str, Tensor]
+    kv_slots: tuple[KVSlot, ...]
+    num_layers: int
+    vocab_size: int
+    hidden_size: int
+    max_context_tokens: int
+    config: Any
+    frozen_ropes: int
+    """Rotary modules whose frequencies were fixed for `max_context_tokens`."""
+
+
+class CapturedForward(nn.Module):
+    """A prepared model as a function of (input_ids, position_ids, logit_rows)."""
+
+    def __init__(self, model: nn.Module, frozen_ropes: int) -> None:
+        super().__init__()
+        self.model = model
+        self.frozen_ropes = frozen_ropes
+        self.recorder = Recorder({id(module): path for path, module in model.named_modules()})
+        self._takes_positions = accepts(model, "position_ids")
+        self._takes_rows = accepts(model, "logits_to_keep")
+        if not self._takes_rows:
+            self._gather_before_head()
+
+    def _gather_before_head(self) -> None:
+        """For models without `logits_to_keep`: keep the wanted rows of what enters the head."""
+        head = self.model.get_output_embeddings()
+        recorder = self.recorder
+        head.register_forward_pre_hook(lambda _, args: (args[0][:, recorder.logit_rows], *args[1:]))
+
+    def forward(self, input_ids: Tensor, position_ids: Tensor, logit_rows: Tensor) -> Tensor:
+        self.recorder.begin(logit_rows)
+        options: dict[str, Any] = {"use_cache": False}
+        if self._takes_positions:
+            options["position_ids"] = position_ids
+        if self._takes_rows:
+            options["logits_to_keep"] = logit_rows
+        with recording(self.recorder):
+            logits: Tensor = self.model(input_ids=input_ids, **options).logits
+        return logits
+
+
+def prepare(model: nn.Module, max_context_tokens: int) -> CapturedForward:
+    """Switch a freshly built transformers model to Ingot's operators, in place."""
+    attention.register()
+    config: Any = model.config
+    frozen_ropes = freeze_rope(model, max_context_tokens)
+    model.set_attn_implementation(attention.NAME)
+    adapter = find_adapter(config.model_type)
+    if adapter is not None:
+        adapter(model)
+    mark_layer_outputs(find_decoder_layers(model, config.num_hidden_layers))
+    return CapturedForward(model, frozen_ropes)
+
+
+def capture(
+    config: Any, *, dtype: torch.dtype, max_context_tokens: int, trust_remote_code: bool = False
+) -> CapturedModel:
+    """Export the causal language model of `config`. Needs no weights and no memory for them."""
+    check_context(config, max_context_tokens)
+    model = create_empty_model(config, dtype=dtype, trust_remote_code=trust_remote_code)
+    names = parameter_names(model)
+    fake_parameters(model)
+    forward = prepare(model, max_context_tokens)
+    program = export_program(forward, max_context_tokens)
+    weights, constants = split_inputs(program)
+    return CapturedModel(
+        program=program,
+        parameters={name: names[path.removeprefix("model.")] for name, path in weights.items()},
+        constants=constants,
+        kv_slots=tuple(forward.recorder.kv_slots),
+        num_layers=config.num_hidden_layers,
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        max_context_tokens=max_context_tokens,
+        config=config,
+        frozen_ropes=forward.frozen_ropes,
+    )
+
+
+def check_context(config: Any, max_context_tokens: int) -> None:
+    if max_context_tokens < 1:
+        raise ModelError(f"max_context_tokens is {max_context_tokens}; it must be at least 1")
+
+
+def parameter_names(model: nn.Module) -> dict[str, str]:
+    """Every parameter and persistent buffer by path -> the first path of the same tensor."""
+    first: dict[int, str] = {}
+    names: dict[str, str] = {}
+    for path, tensor in model.state_dict(keep_vars=True).items():
+        names[path] = first.setdefault(id(tensor), path)
+    return names
