@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from importlib.resources import files
 from typing import Any
 
+from ingot.errors import IngotError
 
-class TargetError(ValueError):
+
+class TargetError(IngotError):
     """A target's name or its data is wrong; the message says what and what is allowed."""
 
 
@@ -45,11 +47,25 @@ class Target:
             raise TargetError(
                 f"target {self.name}: vector_bytes is {self.vector_bytes}; it is 16, 32 or 64"
             )
-        if self.page_size_tokens % 16:
+        if self.kind == "cpu" and not (self.llvm_triple and self.llvm_cpu):
+            raise TargetError(f"target {self.name}: a CPU needs llvm_triple and llvm_cpu")
+        if self.kind == "cuda" and not (
+            self.cuda_arch and self.max_threads_per_block and self.shared_memory_bytes
+        ):
+            raise TargetError(
+                f"target {self.name}: a GPU needs cuda_arch, max_threads_per_block "
+                "and shared_memory_bytes"
+            )
+        if self.page_size_tokens <= 0 or self.page_size_tokens % 16:
             raise TargetError(
                 f"target {self.name}: page_size_tokens is {self.page_size_tokens}, "
                 "not a multiple of 16 (the widest vector of float32)"
             )
+
+    @property
+    def architecture(self) -> str:
+        """The CPU's architecture as `uname -m` prints it; empty for a GPU."""
+        return self.llvm_triple.partition("-")[0]
 
     def has(self, feature: str) -> bool:
         return feature in self.features
@@ -66,12 +82,19 @@ def parse_target(record: dict[str, Any]) -> Target:
     unknown = sorted(set(record) - known)
     if unknown:
         raise TargetError(f"target {record.get('name', '?')}: unknown fields {', '.join(unknown)}")
-    return Target(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
+    required = {field.name for field in fields(Target) if field.default is MISSING}
+    lacking = sorted(required - set(record))
+    if lacking:
+        raise TargetError(f"target {record.get('name', '?')}: missing fields {', '.join(lacking)}")
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+    return Target(**values)
 
 
 def load_targets() -> dict[str, Target]:
     """Read every target that ships with Ingot, by name."""
     folder = files("ingot.targets") / "data"
-    records = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+    records = sorted(
+        (f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name
+    )
     targets = [parse_target(tomllib.loads(f.read_text("utf-8"))) for f in records]
     return {target.name: target for target in targets}

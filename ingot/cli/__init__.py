@@ -1,0 +1,58 @@
+"""The command line: parses and prints; the work is in the library.
+
+One file a verb. Verbs import the library inside their function, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from ingot.cli import doctor, env, targets
+from ingot.errors import IngotError, UsageError
+
+HELP = """\b
+Compile a Hugging Face language model once, then run it without torch.
+
+\b
+  ingot compile demo --target cpu --out artifacts/demo
+  ingot run artifacts/demo "def fibonacci("
+  ingot chat artifacts/demo
+"""
+
+
+class IngotGroup(TyperGroup):
+    """Prints our own errors as one message, without a traceback: 2 for usage, else 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            from ingot.cli.logs import start_logging
+
+            start_logging()
+            return super().invoke(ctx)
+        except IngotError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+        except KeyboardInterrupt:
+            print("Interrupted", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=IngotGroup,
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("targets")(targets.targets)
+app.command("doctor")(doctor.doctor)
+app.command("env")(env.env)
+
+
+def main() -> None:
+    app(prog_name="ingot")

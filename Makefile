@@ -1,0 +1,99 @@
+# The front door: every target makes .venv itself, so `make demo` on a clean clone is enough.
+# Needs Python 3.11 or newer with its venv module, a C++ compiler, git and make.
+
+VENV       ?= .venv
+MODEL      ?= demo
+TARGET     ?= cpu
+QUANT      ?=
+CUDA_ARCH  ?= sm_90
+PROMPT     ?= def fibonacci(
+OUT        ?= artifacts/$(notdir $(MODEL))-$(subst :,-,$(TARGET))$(if $(QUANT),-$(QUANT))
+# pip's own index decides which torch wheel is taken; on Linux PyPI's brings CUDA along (gigabytes).
+# TORCH_INDEX=https://download.pytorch.org/whl/cpu takes the small one.
+TORCH_INDEX ?=
+TEST_WORKERS ?= 2
+
+PYTHON := $(VENV)/bin/python
+INGOT  := $(VENV)/bin/ingot
+# cuda:sm_90 for the compiler; any other name goes through as it is.
+TARGET_NAME := $(if $(filter cuda,$(TARGET)),cuda:$(CUDA_ARCH),$(TARGET))
+FIND_PYTHON = for p in $${PYTHON3:-} python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done
+
+# Values reach the recipes as environment variables, so a prompt may hold quotes.
+export MODEL PROMPT OUT
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo compile run chat verify bench test lint docs demo-model clean
+
+help: ## Print this list.
+	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | while IFS='	' read -r name text; \
+		do printf '  make %-11s %s\n' "$$name" "$$text"; done
+	@echo
+	@echo 'Variables: MODEL=$(MODEL) TARGET=$(TARGET) QUANT= OUT=$(OUT) CUDA_ARCH=$(CUDA_ARCH) PROMPT="..."'
+
+setup: $(VENV)/.ingot-setup ## Make .venv with everything that compiling, benchmarks and tests need.
+
+$(PYTHON):
+	@python=$$($(FIND_PYTHON)); \
+	if [ -z "$$python" ]; then echo "No Python 3.11 or newer found; name one with PYTHON3=/path/to/python make setup" >&2; exit 1; fi; \
+	echo "Making $(VENV) with $$python"; $$python -m venv $(VENV)
+
+# torch first and by itself, so that its index does not serve anything else.
+$(VENV)/.ingot-setup: pyproject.toml | $(PYTHON)
+	$(PYTHON) -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) 'torch==2.13.*'
+	$(PYTHON) -m pip install --quiet 'setuptools>=77' -e '.[compile,bench,dev]'
+	@touch $@
+
+# NVRTC and CUDA's headers, for machines that compile for a GPU without the CUDA toolkit.
+$(VENV)/.ingot-setup-nvrtc: $(VENV)/.ingot-setup
+	$(PYTHON) -m pip install --quiet -e '.[nvrtc]'
+	@touch $@
+
+ifneq ($(filter cuda%,$(TARGET)),)
+COMPILE_SETUP := $(VENV)/.ingot-setup-nvrtc
+else
+COMPILE_SETUP := $(VENV)/.ingot-setup
+endif
+
+demo: $(VENV)/.ingot-setup ## Compile the embedded model, complete a line of Python, compare with eager.
+	$(INGOT) compile demo --target cpu --quant f32 --out artifacts/demo-f32 --force
+	$(INGOT) run artifacts/demo-f32 "$$PROMPT" --max-tokens 64 --temperature 0
+	$(INGOT) bench compare artifacts/demo-f32 --backend compiled --backend eager \
+		--prompt-tokens 128 --output-tokens 64 --batch 1 --repeat 3
+
+compile: $(COMPILE_SETUP) ## Compile MODEL for TARGET (cpu, cuda, ...) into OUT; QUANT= picks the scheme.
+	$(INGOT) compile "$$MODEL" --target $(TARGET_NAME) $(if $(QUANT),--quant $(QUANT)) --out "$$OUT" --force
+
+$(OUT)/manifest.json: | $(COMPILE_SETUP)
+	$(INGOT) compile "$$MODEL" --target $(TARGET_NAME) $(if $(QUANT),--quant $(QUANT)) --out "$$OUT"
+
+run: $(OUT)/manifest.json ## Complete PROMPT with the artifact OUT (compiled first if it isn't there).
+	$(INGOT) run "$$OUT" "$$PROMPT"
+
+chat: $(OUT)/manifest.json ## Talk to the artifact OUT (compiled first if it isn't there).
+	$(INGOT) chat "$$OUT"
+
+verify: $(OUT)/manifest.json ## Compare the artifact OUT with the eager model, layer by layer.
+	$(INGOT) verify "$$OUT"
+
+bench: $(OUT)/manifest.json ## Compare the artifact OUT with eager, torch.compile and onnxruntime in speed.
+	$(INGOT) bench compare "$$OUT"
+
+test: $(VENV)/.ingot-setup ## Run the tests: no GPU, no network, no downloads.
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(TEST_WORKERS) --dist worksteal $(TEST_ARGS)
+
+lint: $(VENV)/.ingot-setup ## Check style (ruff), format and types (mypy).
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+docs: $(VENV)/.ingot-setup ## Write docs/cli.md again from the command line's own help.
+	$(PYTHON) -m ingot.cli.docs
+
+demo-model: $(VENV)/.ingot-setup ## Train the embedded model again from nothing (about an hour).
+	$(PYTHON) -m ingot.models.train_demo
+
+clean: ## Remove artifacts, build outputs and caches (.venv stays).
+	rm -rf artifacts build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

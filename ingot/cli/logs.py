@@ -1,0 +1,17 @@
+"""INGOT_LOG to log lines on stderr; stdout belongs to data."""
+
+from __future__ import annotations
+
+import logging
+
+from ingot.environment import check_names, read_variable
+
+
+def start_logging() -> None:
+    check_names()
+    handler = logging.StreamHandler()  # stderr, looked up now: tests replace it
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("ingot")
+    logger.handlers = [handler]
+    logger.setLevel(read_variable("INGOT_LOG").upper())
+    logger.propagate = False

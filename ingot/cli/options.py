@@ -1,0 +1,15 @@
+"""Arguments and options that several verbs share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Artifact = Annotated[Path, typer.Argument(help="Folder that `ingot compile` wrote.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads for compiled code. [default: INGOT_NUM_THREADS or all]"),
+]

@@ -1,0 +1,31 @@
+"""`ingot targets`: what can be compiled for, and which one this machine takes."""
+
+from __future__ import annotations
+
+from ingot.cli.options import Json
+
+
+def targets(as_json: Json = False) -> None:
+    """List the targets, and which of them this machine runs."""
+    from dataclasses import asdict
+
+    from ingot.cli.output import print_json, print_table
+    from ingot.targets import TargetError, best_cpu_target, detect_cpu, load_targets
+
+    try:
+        cpu = detect_cpu()
+        default = best_cpu_target(cpu).name
+    except TargetError:  # a CPU that no target fits still compiles for others
+        cpu, default = None, ""
+    rows = []
+    for target in load_targets().values():
+        missing = cpu.missing(target) if cpu and target.kind == "cpu" else None
+        runs = "?" if missing is None else "no" if missing else "yes"
+        rows.append((target, "default" if target.name == default else runs))
+    if as_json:
+        print_json([{**asdict(target), "here": here} for target, here in rows])
+        return
+    print_table(
+        ("target", "here", "scheme", "description"),
+        [(t.name, here, t.default_scheme, t.description) for t, here in rows],
+    )

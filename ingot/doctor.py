@@ -1,0 +1,140 @@
+"""This machine to a list of findings: what it has, what it lacks, and what to do about it.
+
+Imports nothing of what it looks for: versions come from package metadata, libraries from the
+loader.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from ingot.targets import TargetError, best_cpu_target, detect_cpu
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. `remedy` is empty where nothing needs doing."""
+
+    subject: str
+    ok: bool
+    value: str
+    remedy: str = ""
+    required: bool = False  # the base install doesn't work without it
+
+
+# package -> (needed by the runtime itself, what installs it)
+PACKAGES: dict[str, tuple[bool, str]] = {
+    "apache-tvm": (True, "pip install ingot"),
+    "apache-tvm-ffi": (True, "pip install ingot"),
+    "numpy": (True, "pip install ingot"),
+    "tokenizers": (True, "pip install ingot"),
+    "torch": (False, "to compile: pip install 'ingot[compile]'"),
+    "transformers": (False, "to compile: pip install 'ingot[compile]'"),
+    "onnxruntime": (False, "to compare with it: pip install 'ingot[bench]'"),
+    "matplotlib": (False, "for plots: pip install 'ingot[bench]'"),
+}
+
+
+def examine_python() -> Finding:
+    ok = sys.version_info >= (3, 11)
+    remedy = "" if ok else "install Python 3.11 or newer"
+    return Finding("python", ok, platform.python_version(), remedy, required=True)
+
+
+def examine_cpu() -> Iterator[Finding]:
+    try:
+        cpu = detect_cpu()
+    except TargetError as error:
+        yield Finding("cpu", False, error.message, error.hint, required=True)
+        return
+    yield Finding("cpu", True, f"{cpu.model_name} ({cpu.architecture})")
+    yield Finding("cores", True, f"{cpu.num_cores} usable by this process")
+    try:
+        target = best_cpu_target(cpu)
+    except TargetError as error:
+        yield Finding("isa", False, error.message, "use a newer CPU", required=True)
+        return
+    yield Finding("isa", True, f"{target.name}: {target.description}")
+
+
+def read_meminfo(text: str) -> dict[str, int]:
+    """The kernel's `/proc/meminfo`, in bytes."""
+    fields = (line.partition(":") for line in text.splitlines())
+    return {name: int(value.split()[0]) * 1024 for name, _, value in fields if value.strip()}
+
+
+def examine_memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
+    try:
+        memory = read_meminfo(meminfo.read_text())
+        total, available = memory["MemTotal"], memory["MemAvailable"]
+    except (OSError, KeyError) as error:
+        return Finding("memory", False, f"unknown: {error}", "check it by hand")
+    value = f"{available / 1e9:.1f} GB available of {total / 1e9:.1f} GB"
+    ok = available > 2e9
+    remedy = "" if ok else "compiling needs the size of the bf16 weights and 2 GB more"
+    return Finding("memory", ok, value, remedy)
+
+
+def examine_package(name: str, required: bool, remedy: str) -> Finding:
+    try:
+        return Finding(name, True, metadata.version(name), required=required)
+    except metadata.PackageNotFoundError:
+        return Finding(name, False, "not installed", remedy, required)
+
+
+def examine_compiler() -> Finding:
+    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
+    for name in wanted:
+        if path := shutil.which(name):
+            return Finding("c++ compiler", True, path)
+    remedy = "to compile: install g++ or clang (it links the artifact's library)"
+    return Finding("c++ compiler", False, f"none of {', '.join(wanted)} on the PATH", remedy)
+
+
+def examine_cuda_driver() -> Finding:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        remedy = "to run artifacts for a GPU: install NVIDIA's driver; compiling needs none"
+        return Finding("cuda driver", False, "libcuda.so.1 not found", remedy)
+    version = ctypes.c_int()
+    if status := driver.cuInit(0):
+        remedy = "the driver is there and no GPU answers: see nvidia-smi"
+        return Finding("cuda driver", False, f"cuInit returned {status}", remedy)
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    major, minor = version.value // 1000, version.value % 1000 // 10
+    return Finding("cuda driver", True, f"for CUDA {major}.{minor}")
+
+
+def examine_nvrtc() -> Finding:
+    """NVRTC or nvcc compile the kernels of a GPU target."""
+    if path := shutil.which("nvcc"):
+        return Finding("nvrtc or nvcc", True, path)
+    namespace = find_spec("nvidia")
+    for folder in namespace.submodule_search_locations or () if namespace else ():
+        for library in sorted(Path(folder).glob("*/lib/libnvrtc.so*")):
+            return Finding("nvrtc or nvcc", True, str(library))
+    remedy = "to compile for a GPU: pip install 'ingot[nvrtc]'"
+    return Finding("nvrtc or nvcc", False, "not found", remedy)
+
+
+def examine() -> list[Finding]:
+    """Everything, in the order in which a newcomer needs it."""
+    return [
+        examine_python(),
+        *examine_cpu(),
+        examine_memory(),
+        *(examine_package(name, *row) for name, row in PACKAGES.items()),
+        examine_compiler(),
+        examine_cuda_driver(),
+        examine_nvrtc(),
+    ]

@@ -1,0 +1,46 @@
+"""A name as a user types it (`cpu`, `cpu:znver4`, `cuda`, `cuda:sm_80`) to a `Target`."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+
+from ingot.targets.cpu import Cpu, detect_cpu
+from ingot.targets.target import Target, TargetError, load_targets
+
+DEFAULT_CUDA = "cuda:sm_90"
+
+logger = logging.getLogger(__name__)
+
+
+def best_cpu_target(cpu: Cpu) -> Target:
+    """The target with the most instruction sets among those that `cpu` runs."""
+    candidates = [
+        target
+        for target in load_targets().values()
+        if target.kind == "cpu" and not cpu.missing(target)
+    ]
+    if not candidates:
+        raise TargetError(
+            f"no target fits this CPU ({cpu.model_name}, {cpu.architecture}); "
+            "the least is AVX2 with FMA on x86-64, or dot products (asimddp) on aarch64"
+        )
+    best = max(candidates, key=lambda target: (len(target.features), target.name))
+    logger.info("target %s: the best that this CPU (%s) runs", best.name, cpu.model_name)
+    return best
+
+
+def resolve_target(name: str, cpu: Cpu | None = None) -> Target:
+    """Find a target by name. `cpu` alone is the best for this machine, `cuda` alone is sm_90."""
+    if name == "cpu":
+        return best_cpu_target(cpu or detect_cpu())
+    targets = load_targets()
+    found = targets.get(DEFAULT_CUDA if name == "cuda" else name)
+    if found is None:
+        allowed = ["cpu", "cuda", *targets]
+        close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+        raise TargetError(
+            f"unknown target {name!r}; the targets are {', '.join(allowed)}",
+            f"did you mean {close[0]}?" if close else "`ingot targets` describes them",
+        )
+    return found
