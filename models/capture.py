@@ -76,6 +76,10 @@ def prepare(model: nn.Module, max_context_tokens: int) -> CapturedForward:
     config: Any = model.config
     frozen_ropes = freeze_rope(model, max_context_tokens)
     model.set_attn_implementation(attention.NAME)
+    for module in model.modules():  # families without the interface ignore the call above
+        own: Any = getattr(module, "config", None)
+        if own is not None and own._attn_implementation != attention.NAME:
+            own._attn_implementation_internal = attention.NAME
     adapter = find_adapter(config.model_type)
     if adapter is not None:
         adapter(model)

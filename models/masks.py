@@ -6,7 +6,7 @@ mask interface. Each function of known meaning is read here; any other is refuse
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from ingot.models.unsupported import unsupported
 
@@ -14,6 +14,9 @@ from ingot.models.unsupported import unsupported
 @dataclass(frozen=True, slots=True)
 class MaskSpec:
     """What a query may look at. It stands where models expect a mask tensor."""
+
+    ndim: ClassVar[int] = 0
+    """Models that add a bias to masks do so where a mask has four dimensions."""
 
     causal: bool = False
     window: int = 0

@@ -1,7 +1,8 @@
 """Families whose attention bypasses transformers' interface, by the exact `model_type`.
 
-An adapter is a function that changes a built model in place so that its attention calls
-`ingot.models.attention.attention_interface`. Most families need none.
+An adapter is a function that changes a built model in place, so that its attention calls
+`ingot.models.attention.attention_interface`. Most families need none. Adding one is a file here and
+its row in `_ADAPTERS`.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,14 @@ from torch import nn
 Adapter = Callable[[nn.Module], None]
 
 # model_type -> module of this package with `adapt(model)`
-_ADAPTERS: dict[str, str] = {}
+_ADAPTERS = {
+    "bloom": "bloom",
+    "codegen": "unfused",
+    "falcon": "falcon",
+    "gpt_neo": "unfused",
+    "gptj": "unfused",
+    "mpt": "mpt",
+}
 
 
 def find_adapter(model_type: str) -> Adapter | None:
