@@ -1,0 +1,112 @@
+"""An exported program to a Relax module whose function takes ids, positions, rows and weights."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import torch
+import tvm
+from torch._subclasses.fake_tensor import FakeTensor
+from tvm import relax
+from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
+
+from ingot.compile.graph import GRAPH, Graph, is_op
+from ingot.compile.importer.converters import CONVERTERS
+from ingot.compile.ops import attributes
+from ingot.errors import UnsupportedModelError
+from ingot.models.capture import CapturedModel
+
+NUM_STEP_INPUTS = 3
+"""`input_ids [1, n]`, `position_ids [1, n]` and `logit_rows [m]` come before the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedModel:
+    """A Relax module and the checkpoint tensor behind each of its weights.
+
+    The function `trace` returns `(logits [1, m, vocab], hidden_0 [1, n, width], hidden_1, ...)`.
+    """
+
+    module: tvm.IRModule
+    checkpoint_names: dict[str, str]
+    """Name of a weight's variable -> name of the tensor in the model."""
+
+
+def import_program(captured: CapturedModel) -> ImportedModel:
+    """Convert `captured.program`; an operator without a converter is named with its source line."""
+    importer = _Importer(captured)
+    module = importer.from_exported_program(
+        captured.program,
+        keep_params_as_input=True,
+        unwrap_unit_return_tuple=True,
+        no_bind_return_tuple=False,
+        custom_convert_map=CONVERTERS,
+    )
+    return ImportedModel(
+        _expose_layer_outputs(module, used=set(captured.parameters)), captured.parameters
+    )
+
+
+class _Importer(ExportedProgramImporter):
+    """The stock importer without weights and with errors that point into the model's code."""
+
+    def __init__(self, captured: CapturedModel) -> None:
+        super().__init__()
+        program = captured.program
+        self.ingot_constants = {
+            spec.arg.name: program.constants[spec.target]
+            for spec in program.graph_signature.input_specs
+            if spec.target in program.constants
+        }
+
+    @staticmethod
+    def _convert_pytorch_tensor_to_tvm(tensor_value: torch.Tensor) -> tvm.runtime.Tensor:
+        if isinstance(tensor_value, FakeTensor) or tensor_value.is_meta:
+            # Weights are streamed later; the importer wants some tensor here and drops it.
+            return tvm.runtime.tensor(torch.zeros(1).numpy())
+        return ExportedProgramImporter._convert_pytorch_tensor_to_tvm(tensor_value)
+
+    def _check_unsupported_func_type(self, nodes: list[torch.fx.Node]) -> None:
+        for node in nodes:
+            if node.op == "call_function" and node.target.__name__ not in self.convert_map:
+                raise UnsupportedModelError(
+                    f"no converter for {node.target} {_location(node)}",
+                    hint="report the model's name; models whose code avoids this operator work",
+                )
+
+
+def _location(node: torch.fx.Node) -> str:
+    """Where in the model an operator comes from: the module's path and the line of its code."""
+    modules = list((node.meta.get("nn_module_stack") or {}).values())
+    path = re.sub(r"\['?(\w+)'?\]", r".\1", str(modules[-1][0])) if modules else "the model"
+    lines = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
+    where = f", {lines[-1][0]}:{lines[-1][1]}" if lines else ""
+    return f"in {path}{where}"
+
+
+def _expose_layer_outputs(module: tvm.IRModule, used: set[str]) -> tvm.IRModule:
+    """Return the marked hidden states beside the logits; drop markers and unused weights."""
+    function = module["main"]
+    graph = Graph(function)
+    hidden: dict[int, relax.Expr] = {}
+
+    def unmark(_graph: Graph, _var: relax.Var, value: relax.Expr) -> relax.Expr | None:
+        if not is_op(value, "ingot.layer_output"):
+            return None
+        hidden[attributes(value)["layer"]] = value.args[0]
+        return value.args[0]
+
+    def outputs(result: relax.Expr) -> relax.Expr:
+        return relax.Tuple([result, *(hidden[layer] for layer in sorted(hidden))])
+
+    rewritten = graph.run(unmark, outputs)
+    keep = {"num_input": NUM_STEP_INPUTS}
+    for name in ("tir_var_lower_bound", "tir_var_upper_bound"):
+        if function.attrs and name in function.attrs:
+            keep[name] = function.attrs[name]
+    inputs, weights = rewritten.params[:NUM_STEP_INPUTS], rewritten.params[NUM_STEP_INPUTS:]
+    rewritten = relax.Function(
+        [*inputs, *(weight for weight in weights if weight.name in used)], rewritten.body, rewritten.ret_ty, rewritten.is_pure
+    ).with_attrs({**keep, "global_symbol": GRAPH})
+    return relax.transform.DeadCodeElimination([GRAPH])(tvm.IRModule({GRAPH: rewritten}))
