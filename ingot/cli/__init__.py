@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ingot.cli import doctor, env, targets
+from ingot.cli import bench, doctor, env, inspect, models, run, targets
 from ingot.errors import IngotError, UsageError
 
 HELP = """\b
@@ -49,6 +49,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("run")(run.run)
+app.command("inspect")(inspect.inspect)
+app.add_typer(bench.app, name="bench")
+app.command("models")(models.models)
 app.command("targets")(targets.targets)
 app.command("doctor")(doctor.doctor)
 app.command("env")(env.env)

@@ -8,7 +8,10 @@ from ingot.cli.options import Json
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say what this machine has and lacks; exit status 1 if it can't run artifacts."""
+    """Say what this machine has and lacks.
+
+    Exit status 1 if it can't run artifacts.
+    """
     from dataclasses import asdict
 
     from ingot.cli.output import print_json, print_table

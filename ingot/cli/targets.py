@@ -6,7 +6,7 @@ from ingot.cli.options import Json
 
 
 def targets(as_json: Json = False) -> None:
-    """List the targets, and which of them this machine runs."""
+    """List the targets and say which this machine runs."""
     from dataclasses import asdict
 
     from ingot.cli.output import print_json, print_table

@@ -1,0 +1,83 @@
+"""`ingot inspect`: what is in an artifact, for people or as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ingot.cli.options import Artifact, Json
+
+if TYPE_CHECKING:
+    from ingot.runtime.artifact import Manifest
+
+DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def kv_bytes_per_token(manifest: Manifest) -> int:
+    return sum(
+        slot.kv_heads * (slot.key_dim + slot.value_dim) * DTYPE_BYTES[slot.dtype]
+        for slot in manifest.kv_slots
+    )
+
+
+def summarize(manifest: Manifest) -> dict[str, object]:
+    """The manifest's facts, one line each."""
+    from ingot.cli.output import format_bytes
+
+    model, target, scheme, step = manifest.model, manifest.target, manifest.scheme, manifest.step
+    isa = target.cuda_arch or f"{target.llvm_cpu} ({' '.join(target.features)})"
+    by_dtype: dict[str, int] = {}
+    for weight in manifest.weights:
+        by_dtype[weight.dtype] = by_dtype.get(weight.dtype, 0) + weight.bytes
+    sizes = ", ".join(f"{name} {format_bytes(size)}" for name, size in sorted(by_dtype.items()))
+    kept = "".join(f", {pattern} as {code}" for pattern, code in scheme.keep.items())
+    return {
+        "model": f"{model.name} ({model.architecture}, {model.num_parameters:,} parameters)",
+        "source": f"{model.source}{f' at {model.revision}' if model.revision else ''}",
+        "target": f"{target.name}: {isa}",
+        "scheme": f"{scheme.name}: linear {scheme.linear}, embedding {scheme.embedding}, "
+        f"head {scheme.head}, activations {scheme.activations}{kept}",
+        "layers": f"{step.num_layers} of hidden size {step.hidden_size:,}, "
+        f"vocabulary {step.vocab_size:,}",
+        "context": f"{step.max_context_tokens:,} tokens",
+        "kv cache": f"{format_bytes(kv_bytes_per_token(manifest))} a token ({scheme.kv_dtype}), "
+        f"pages of {target.page_size_tokens} tokens",
+        "weights": f"{len(manifest.weights)} tensors, "
+        f"{format_bytes(sum(by_dtype.values()))}: {sizes}",
+        "files": ", ".join(f"{file.path} {format_bytes(file.bytes)}" for file in manifest.files),
+        "rewrites": ", ".join(f"{r.name} {r.matched}" for r in manifest.rewrites) or "none",
+        "proof": manifest.proof.status,
+        "versions": ", ".join(f"{k} {v}" for k, v in sorted(manifest.versions.items())),
+    }
+
+
+def inspect(
+    artifact: Artifact,
+    weights: Annotated[bool, typer.Option("--weights", help="List every tensor.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what is in an artifact.
+
+    Reads the manifest alone, so it works whatever the artifact is for.
+    """
+    from ingot.cli.output import format_bytes, print_fields, print_json, print_table
+    from ingot.runtime.artifact import read_manifest
+
+    manifest = read_manifest(artifact)
+    if as_json:
+        print_json(manifest.model_dump(mode="json"))
+        return
+    print_fields(summarize(manifest))
+    if manifest.proof.figures:
+        print()
+        print_fields({f"proof {name}": value for name, value in manifest.proof.figures.items()})
+    if weights:
+        print()
+        print_table(
+            ("tensor", "dtype", "shape", "size"),
+            [
+                (w.name, w.dtype, "x".join(map(str, w.shape)), format_bytes(w.bytes))
+                for w in manifest.weights
+            ],
+        )
