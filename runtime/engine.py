@@ -1,0 +1,267 @@
+"""Turns prompts into completions: the face of the runtime, to be embedded in an application.
+
+    with Engine("artifact") as engine:
+        print(engine.generate("def fibonacci(n):", SamplingParams(max_tokens=64))[0].text)
+
+Requests added from several places run together, in one batch. An engine is for one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Integral
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ingot.errors import RequestError, UsageError
+from ingot.runtime.artifact.artifact import Artifact, load_artifact
+from ingot.runtime.artifact.manifest import Manifest
+from ingot.runtime.core import Counters, EngineCore, Limits
+from ingot.runtime.executor import CompiledExecutor, Executor, kv_page_bytes
+from ingot.runtime.kv import PagePool
+from ingot.runtime.outputs import Chunk, Completion
+from ingot.runtime.sampling_params import SamplingParams
+from ingot.runtime.tokenizer import Tokenizer
+
+Prompt = str | Sequence[int]
+
+DEFAULT_MEMORY_SHARE = 0.25  # of the machine's memory, for the KV cache
+
+
+class Engine:
+    """One artifact, loaded.
+
+    num_threads      CPU threads of the compiled code; all that the process may use by default
+    num_pages        size of the KV cache in pages, or
+    kv_memory_bytes  the same in bytes; by default what `max_sequences` full contexts need, but
+                     not more than a quarter of the machine's memory
+    max_sequences    how many requests run at the same time; more wait
+    max_step_tokens  how many tokens one step computes at most: longer prompts are read in chunks
+    verify           hash the weights before using them
+    """
+
+    def __init__(
+        self,
+        artifact: str | Path | Artifact,
+        *,
+        num_threads: int | None = None,
+        num_pages: int | None = None,
+        kv_memory_bytes: int | None = None,
+        max_sequences: int = 64,
+        max_step_tokens: int = 512,
+        verify: bool = False,
+        executor: Executor | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if isinstance(artifact, str | Path):
+            artifact = load_artifact(artifact, verify=verify)
+        if not 1 <= max_sequences <= max_step_tokens:
+            raise UsageError(
+                f"max_sequences is {max_sequences}; it is 1 to max_step_tokens, {max_step_tokens}, "
+                "because every running sequence gets a token in every step"
+            )
+        self.manifest = manifest = artifact.manifest
+        num_pages = choose_num_pages(manifest, num_pages, kv_memory_bytes, max_sequences)
+        has_tokenizer = (artifact.path / "tokenizer.json").exists()
+        self.tokenizer = Tokenizer(artifact.path, manifest.model.config) if has_tokenizer else None
+        self._core: EngineCore | None = EngineCore(
+            executor or CompiledExecutor(artifact, num_pages=num_pages, num_threads=num_threads),
+            PagePool(num_pages, manifest.page_size_tokens),
+            Limits(
+                manifest.step.vocab_size,
+                manifest.step.max_context_tokens,
+                max_sequences,
+                max_step_tokens,
+            ),
+            decode=self.tokenizer.decode if self.tokenizer else _no_text,
+            eos_token_ids=self.tokenizer.end_token_ids if self.tokenizer else frozenset(),
+            clock=clock,
+        )
+        # Chunks of requests that `generate` or `stream` wait for, and of all others.
+        self._claimed: dict[int, list[Chunk]] = {}
+        self._unclaimed: list[Chunk] = []
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+    ) -> list[Completion]:
+        """Complete one prompt or several (texts or token ids), together, in their order."""
+        many = _as_prompts(prompts)
+        if params is None or isinstance(params, SamplingParams):
+            each = [params or SamplingParams()] * len(many)
+        else:
+            each = list(params)
+        if len(each) != len(many):
+            raise RequestError(f"there are {len(many)} prompts and {len(each)} sampling params")
+        request_ids: list[int] = []
+        try:
+            for prompt, one in zip(many, each, strict=True):
+                request_ids.append(self._claim(prompt, one))
+            return [_join(self._follow(request_id)) for request_id in request_ids]
+        finally:
+            for request_id in request_ids:
+                self._release(request_id)
+
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Iterator[Chunk]:
+        """Complete one prompt, chunk by chunk. Leaving the loop early stops the request."""
+        request_id = self._claim(prompt, params)
+        try:
+            yield from self._follow(request_id)
+        finally:
+            self._release(request_id)
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        params: SamplingParams | None = None,
+        **variables: Any,
+    ) -> Completion:
+        """Answer a conversation, by the model's own template; `variables` are passed to it."""
+        return self.generate(self.encode_chat(messages, **variables), params)[0]
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> list[int]:
+        """The prompt that asks for the next message, to be given to `stream` or `add_request`."""
+        return self._tokenizer().encode_chat(messages, **variables)
+
+    def add_request(self, prompt: Prompt, params: SamplingParams | None = None) -> int:
+        """Let a request wait for its turn. Its chunks come out of `step`."""
+        return self._open().add(self._encode(prompt), params or SamplingParams())
+
+    def step(self) -> list[Chunk]:
+        """Run one step and return the chunks of requests added by `add_request`."""
+        self._advance()
+        chunks, self._unclaimed = self._unclaimed, []
+        return chunks
+
+    def abort(self, request_id: int) -> None:
+        """Stop a request. Its last chunk comes with the next step, its reason is `abort`."""
+        chunk = self._open().abort(request_id)
+        if chunk is not None:
+            self._deliver([chunk])
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a call of `step` would bring something."""
+        return self._open().has_work or bool(self._unclaimed)
+
+    @property
+    def counters(self) -> Counters:
+        return self._open().counters
+
+    def close(self) -> None:
+        """Stop all requests and give the memory back."""
+        if self._core is not None:
+            self._core.abort_all()
+            self._core.check_integrity()
+            self._core = None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open(self) -> EngineCore:
+        if self._core is None:
+            raise UsageError("the engine is closed")
+        return self._core
+
+    def _tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise RequestError("the artifact has no tokenizer; give the prompt as token ids")
+        return self.tokenizer
+
+    def _encode(self, prompt: Prompt) -> Sequence[int]:
+        if not isinstance(prompt, str):
+            return prompt
+        if not prompt:
+            raise RequestError("the prompt is empty; it needs at least one character")
+        return self._tokenizer().encode(prompt)
+
+    def _claim(self, prompt: Prompt, params: SamplingParams | None) -> int:
+        request_id = self.add_request(prompt, params)
+        self._claimed[request_id] = []
+        return request_id
+
+    def _release(self, request_id: int) -> None:
+        if self._core is not None:
+            self._core.abort(request_id)
+        del self._claimed[request_id]
+
+    def _follow(self, request_id: int) -> Iterator[Chunk]:
+        """The chunks of one claimed request, stepping the engine while there are none."""
+        while True:
+            chunks, self._claimed[request_id] = self._claimed[request_id], []
+            for chunk in chunks:
+                yield chunk
+                if chunk.finish_reason is not None:
+                    return
+            if not chunks:
+                self._advance()
+
+    def _advance(self) -> None:
+        self._deliver(self._open().step())
+
+    def _deliver(self, chunks: Sequence[Chunk]) -> None:
+        for chunk in chunks:
+            self._claimed.get(chunk.request_id, self._unclaimed).append(chunk)
+
+
+def choose_num_pages(
+    manifest: Manifest, num_pages: int | None, kv_memory_bytes: int | None, max_sequences: int
+) -> int:
+    """The KV cache's size in pages, from whichever limit was given."""
+    page_bytes = kv_page_bytes(manifest.kv_slots, manifest.page_size_tokens)
+    if num_pages is not None and kv_memory_bytes is not None:
+        raise UsageError("num_pages and kv_memory_bytes are both given; one of them is enough")
+    if num_pages is not None:
+        if num_pages < 1:
+            raise UsageError(f"num_pages is {num_pages}; it is at least 1")
+        return num_pages
+    if kv_memory_bytes is not None:
+        if kv_memory_bytes < page_bytes:
+            raise UsageError(
+                f"kv_memory_bytes is {kv_memory_bytes}; one page of this model takes {page_bytes}"
+            )
+        return kv_memory_bytes // page_bytes
+    full_context = -(-manifest.step.max_context_tokens // manifest.page_size_tokens)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    affordable = int(memory * DEFAULT_MEMORY_SHARE) // page_bytes
+    return max(1, min(max_sequences * full_context, affordable))
+
+
+def _no_text(tokens: Sequence[int]) -> str:
+    """What tokens read as without a tokenizer."""
+    return ""
+
+
+def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    if isinstance(prompts, str):
+        return [prompts]
+    many = list(prompts)
+    if many and all(isinstance(item, Integral) for item in many):
+        return [many]  # type: ignore[list-item]  # one prompt of token ids
+    return many  # type: ignore[return-value]
+
+
+def _join(chunks: Iterator[Chunk]) -> Completion:
+    parts = list(chunks)
+    last = parts[-1]
+    assert last.finish_reason is not None and last.stats is not None
+    return Completion(
+        request_id=last.request_id,
+        text="".join(part.text for part in parts),
+        token_ids=tuple(token for part in parts for token in part.token_ids),
+        finish_reason=last.finish_reason,
+        stats=last.stats,
+        logprobs=tuple(logprob for part in parts for logprob in part.logprobs),
+    )

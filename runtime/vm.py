@@ -1,0 +1,103 @@
+"""Turns an artifact's `model.so` into functions that take NumPy arrays where they lie.
+
+Compiled code loads whole vectors from its arguments and checks nothing: every buffer handed to it
+starts at a multiple of 64 bytes, or the process dies. `as_tensor` is the only way in.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ingot.errors import ArtifactCorruptError, UsageError
+from ingot.runtime.ffi import load_tvm_runtime, tvm_ffi
+
+ALIGNMENT = 64
+CPU = 1  # DLPack's device type
+POOLED = 2  # TVM's allocator that keeps freed memory for the next step
+SHARE_ALL_CORES = -3  # TVM's affinity mode that pins no thread to one core
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Zeros at a 64-byte boundary. The system gives the memory page by page, as it is written."""
+    kind = np.dtype(dtype)
+    num_bytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    raw = np.zeros(num_bytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + num_bytes].view(kind).reshape(shape)
+
+
+def aligned(values: Any, dtype: DTypeLike) -> NDArray[Any]:
+    """Copy values to a 64-byte boundary."""
+    source = np.asarray(values, dtype)
+    copy = aligned_zeros(source.shape, dtype)
+    copy[...] = source
+    return copy
+
+
+def as_tensor(array: NDArray[Any]) -> Any:
+    """Lend an array to compiled code without a copy; the tensor keeps the array alive."""
+    assert array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0, "misaligned buffer"
+    return tvm_ffi.from_dlpack(array)
+
+
+def as_array(tensor: Any) -> NDArray[Any]:
+    """See a tensor of compiled code as an array without a copy; it may be read-only."""
+    return np.from_dlpack(tensor)
+
+
+def available_cpus() -> tuple[int, ...]:
+    """The CPUs that this process may run on."""
+    return tuple(sorted(os.sched_getaffinity(0)))
+
+
+class VirtualMachine:
+    """The functions of one `model.so`. Not for two threads at the same time."""
+
+    def __init__(self, code_path: Path, num_threads: int | None = None) -> None:
+        self._cpus = available_cpus()
+        self.num_threads = len(self._cpus) if num_threads is None else num_threads
+        if not 1 <= self.num_threads <= len(self._cpus):
+            raise UsageError(
+                f"num_threads is {num_threads}; this process may use 1 to {len(self._cpus)}"
+            )
+        load_tvm_runtime()
+        try:
+            # TVM opens a relative path by searching the library path.
+            module = tvm_ffi.load_module(str(code_path.resolve()))
+            self._vm = module["vm_load_executable"]()
+        except (AttributeError, OSError, RuntimeError) as error:
+            raise ArtifactCorruptError(f"{code_path} can't be loaded: {error}") from error
+        self._vm["vm_initialization"](CPU, 0, POOLED)
+        self._configured = threading.local()
+
+    def call(self, name: str, *args: Any) -> Any:
+        """Run one function. Arguments are tensors, or sequences of tensors for tuples."""
+        if not hasattr(self._configured, "done"):
+            self._configure_threads()
+            self._configured.done = True
+        return self._vm[name](*args)
+
+    def has(self, name: str) -> bool:
+        try:
+            self._vm[name]
+        except AttributeError:
+            return False
+        return True
+
+    def _configure_threads(self) -> None:
+        # TVM has one pool of workers for each calling thread. Its size is fixed by the first use
+        # to the length of this list; the number in use may change later.
+        configure = tvm_ffi.get_global_func("runtime.config_threadpool")
+        configure(SHARE_ALL_CORES, self.num_threads, [str(cpu) for cpu in self._cpus])
+
+
+def as_tuple(arrays: Sequence[NDArray[Any]]) -> Any:
+    """Make a tuple argument once, to be passed at every step."""
+    return tvm_ffi.Array([as_tensor(array) for array in arrays])
