@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ingot.cli import bench, doctor, env, inspect, models, run, targets
+from ingot.cli import bench, chat, doctor, env, inspect, models, run, targets
 from ingot.errors import IngotError, UsageError
 
 HELP = """\b
@@ -50,6 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("chat")(chat.chat)
 app.command("inspect")(inspect.inspect)
 app.add_typer(bench.app, name="bench")
 app.command("models")(models.models)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Annotated
 
 import typer
@@ -32,6 +31,8 @@ def run(
 
     Text goes to stdout as it comes, timings to stderr.
     """
+    from dataclasses import asdict
+
     from ingot.cli.output import print_json
     from ingot.environment import read_variable
     from ingot.runtime import Engine
@@ -49,22 +50,20 @@ def run(
         stop=stop,
     )
     text = sys.stdin.read() if prompt == "-" else prompt
-    engine = Engine(artifact, num_threads=threads or read_variable("INGOT_NUM_THREADS"))
-    if as_json:
-        from dataclasses import asdict
-
-        (completion,) = engine.generate(text, params)
-        print_json(asdict(completion))
-        return
-    print(text, end="", flush=True)
-    start = time.perf_counter()
-    first_s, num_tokens = 0.0, 0
-    for chunk in engine.stream(text, params):
-        first_s = first_s or time.perf_counter() - start
-        num_tokens += len(chunk.token_ids)
-        print(chunk.text, end="", flush=True)
-    print()
-    seconds = time.perf_counter() - start
+    threads = threads or read_variable("INGOT_NUM_THREADS")
+    with Engine(artifact, num_threads=threads, max_sequences=1) as engine:
+        if as_json:
+            print_json(asdict(engine.generate(text, params)[0]))
+            return
+        print(text, end="", flush=True)
+        last = None
+        for last in engine.stream(text, params):
+            print(last.text, end="", flush=True)
+        print()
+    assert last is not None and last.stats is not None
+    stats = last.stats
     print(
-        f"{num_tokens} tokens in {seconds:.2f} s, the first after {first_s:.3f} s", file=sys.stderr
+        f"{stats.num_output_tokens} tokens in {stats.total_s:.2f} s, the first after "
+        f"{stats.ttft_s:.3f} s, then one every {stats.tpot_s * 1e3:.1f} ms",
+        file=sys.stderr,
     )
