@@ -1,0 +1,1 @@
+"""Write new keys and values into their pages."""

@@ -1,0 +1,102 @@
+"""Write the new tokens' keys and values into their pages, in place.
+
+With page, offset = divmod(slots[token], page_size):
+key_pool[page, head, :, offset] = key[token, head, :] (K is transposed within a page);
+value_pool[page, head, offset, :] = value[token, head, :].
+A slot of -1 is skipped. Casts round to nearest even. With `rope` the key is rotated on its way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from ingot.compile.kernels.rope.cpu import RopeSpec, rotate_head
+from ingot.compile.kernels.vector_ir import (
+    Expr,
+    Register,
+    T,
+    count,
+    index,
+    kernel,
+    let,
+    load,
+    narrow,
+    otherwise_if,
+    pieces,
+    pool_dtype,
+    rows_in_parallel,
+    store,
+)
+from ingot.targets import Target
+
+
+@dataclass(frozen=True, slots=True)
+class KvWriteSpec:
+    """Key and value may be columns of wider rows: `*_row_width` and `*_column_offset`."""
+
+    kv_heads: int
+    key_dim: int
+    value_dim: int
+    kv_dtype: str = "float32"
+    page_size: int = 32
+    key_row_width: int = 0
+    key_column_offset: int = 0
+    value_row_width: int = 0
+    value_column_offset: int = 0
+    rope: RopeSpec | None = None
+
+    def __post_init__(self) -> None:
+        if not self.key_row_width:
+            object.__setattr__(self, "key_row_width", self.kv_heads * self.key_dim)
+        if not self.value_row_width:
+            object.__setattr__(self, "value_row_width", self.kv_heads * self.value_dim)
+        if self.rope is not None:
+            assert self.rope.num_heads == self.kv_heads, self
+            assert self.rope.head_dim == self.key_dim, self
+            assert self.rope.row_width == self.key_row_width, self
+            assert self.rope.column_offset == self.key_column_offset, self
+
+
+def build(spec: KvWriteSpec, target: Target) -> tirx.PrimFunc:
+    """(key, value, slots, [cos, sin,] key_pool, value_pool) -> nothing; updates the pools."""
+    n, num_pages = count("n"), count("num_pages")
+    dtype = pool_dtype(spec.kv_dtype)
+    heads, page_size = spec.kv_heads, spec.page_size
+    with kernel("kv_write") as k:
+        key = k.argument("key", (n, spec.key_row_width))
+        value = k.argument("value", (n, spec.value_row_width))
+        slots = k.argument("slots", (n,), "int32")
+        if spec.rope:
+            cos = k.argument("cos", (n, spec.rope.cos_width))
+            sin = k.argument("sin", (n, spec.rope.cos_width))
+        key_pool = k.argument("key_pool", (num_pages, heads, spec.key_dim, page_size), dtype)
+        value_pool = k.argument("value_pool", (num_pages, heads, page_size, spec.value_dim), dtype)
+
+        def write_row(row: Expr) -> None:
+            slot = let(index(slots[row]), 1, "int64")
+            with otherwise_if(slot >= 0), T.serial(heads) as head:
+                page = let(tirx.floordiv(slot, page_size), 1, "int64")
+                offset = let(tirx.floormod(slot, page_size), 1, "int64")
+                column = head * spec.key_dim + spec.key_column_offset
+                if spec.rope:
+                    rotated = rotate_head(spec.rope, target, key, cos, sin, row, column)
+                else:
+                    rotated = (
+                        (start, lanes, load(key, (row, column + start), lanes))
+                        for start, lanes in pieces(spec.key_dim, target.float32_lanes)
+                    )
+                for start, lanes, vector in rotated:
+                    cast = Register(lanes, narrow(vector, spec.kv_dtype, lanes), dtype)
+                    for lane in range(lanes):  # one column of the page: a stride of page_size
+                        where = [page, head, start + lane, offset]
+                        T.buffer_store(key_pool, cast.lane(lane), where)
+                column = head * spec.value_dim + spec.value_column_offset
+                for start, lanes in pieces(spec.value_dim, target.float32_lanes):
+                    vector = load(value, (row, column + start), lanes)
+                    cast = narrow(vector, spec.kv_dtype, lanes)
+                    store(value_pool, (page, head, offset, start), cast, lanes)
+
+        rows_in_parallel(n, heads * (spec.key_dim + spec.value_dim), write_row)
+    return k.function

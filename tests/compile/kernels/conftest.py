@@ -1,0 +1,48 @@
+"""What kernel tests share: targets this machine can run, and PrimFuncs called on NumPy arrays."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ingot.compile.fast_inspect import fast_inspect
+from ingot.targets import Target, best_cpu_target, detect_cpu, load_targets
+
+
+@pytest.fixture(scope="session")
+def wide_target() -> Target:
+    """The best target of this machine."""
+    return best_cpu_target(detect_cpu())
+
+
+@pytest.fixture(scope="session")
+def narrow_target() -> Target:
+    """The smallest target: other lanes and fewer registers than most machines' best."""
+    return load_targets()["cpu:x86-64-v3"]
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """A copy that starts at a 64-byte boundary, as every buffer of an artifact does."""
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = np.ndarray(array.shape, array.dtype, memory, start)
+    copy[...] = array
+    return copy
+
+
+def compile_kernel(function: Any, target: Target) -> Callable[..., list[np.ndarray]]:
+    """Compile a PrimFunc; calling it on arrays returns them all as they are after the call."""
+    import tvm
+
+    kind = {"kind": "llvm", "mtriple": target.llvm_triple, "mcpu": target.llvm_cpu}
+    with fast_inspect():
+        library = tvm.compile(function, target=tvm.target.Target(kind))
+    entry = library.mod[function.attrs["global_symbol"]]
+
+    def call(*arrays: np.ndarray) -> list[np.ndarray]:
+        copies = [aligned(array) for array in arrays]
+        entry(*(tvm.runtime.from_dlpack(copy) for copy in copies))
+        return copies
+
+    return call
