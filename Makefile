@@ -15,6 +15,7 @@ TEST_WORKERS ?= 2
 
 PYTHON := $(VENV)/bin/python
 INGOT  := $(VENV)/bin/ingot
+DEMO   := artifacts/demo-f32
 # cuda:sm_90 for the compiler; any other name goes through as it is.
 TARGET_NAME := $(if $(filter cuda,$(TARGET)),cuda:$(CUDA_ARCH),$(TARGET))
 FIND_PYTHON = for p in $${PYTHON3:-} python3.11 python3.12 python3.13 python3; do \
@@ -57,10 +58,14 @@ COMPILE_SETUP := $(VENV)/.ingot-setup
 endif
 
 demo: $(VENV)/.ingot-setup ## Compile the embedded model, complete a line of Python, compare with eager.
-	$(INGOT) compile demo --target cpu --quant f32 --out artifacts/demo-f32 --force
-	$(INGOT) run artifacts/demo-f32 "$$PROMPT" --max-tokens 64 --temperature 0
-	$(INGOT) bench compare artifacts/demo-f32 --backend compiled --backend eager \
-		--prompt-tokens 128 --output-tokens 64 --batch 1 --repeat 3
+	$(INGOT) compile demo --target cpu --quant f32 --out $(DEMO) --force
+	@echo; echo '== compiled'
+	@$(INGOT) run $(DEMO) "$$PROMPT" --max-tokens 64 --temperature 0 | tee $(DEMO)-compiled.txt
+	@echo; echo '== eager'
+	@$(INGOT) run $(DEMO) "$$PROMPT" --max-tokens 64 --temperature 0 --eager | tee $(DEMO)-eager.txt
+	@cmp $(DEMO)-compiled.txt $(DEMO)-eager.txt && { echo; echo '== the same text'; }
+	$(INGOT) bench compare demo --artifact $(DEMO) --backend compiled --backend eager \
+		--prompt-tokens 16 --prompt-tokens 128 --batch 1 --new-tokens 64
 
 compile: $(COMPILE_SETUP) ## Compile MODEL for TARGET (cpu, cuda, ...) into OUT; QUANT= picks the scheme.
 	$(INGOT) compile "$$MODEL" --target $(TARGET_NAME) $(if $(QUANT),--quant $(QUANT)) --out "$$OUT" --force
@@ -78,7 +83,7 @@ verify: $(OUT)/manifest.json ## Compare the artifact OUT with the eager model, l
 	$(INGOT) verify "$$OUT"
 
 bench: $(OUT)/manifest.json ## Compare the artifact OUT with eager, torch.compile and onnxruntime in speed.
-	$(INGOT) bench compare "$$OUT"
+	$(INGOT) bench compare "$$MODEL" --artifact "$$OUT" $(if $(filter cuda%,$(TARGET)),--device cuda)
 
 test: $(VENV)/.ingot-setup ## Run the tests: no GPU, no network, no downloads.
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(TEST_WORKERS) --dist worksteal $(TEST_ARGS)

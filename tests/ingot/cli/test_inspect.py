@@ -1,0 +1,97 @@
+"""`ingot inspect` says what is in an artifact, from its manifest alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ingot.cli import app
+from ingot.runtime.artifact.manifest import (
+    FileRecord,
+    KVSlotRecord,
+    Manifest,
+    ModelRecord,
+    ProofRecord,
+    RewriteRecord,
+    SchemeRecord,
+    StepRecord,
+    TargetRecord,
+    WeightRecord,
+    write_manifest,
+)
+
+ZERO = "0" * 64
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    slot = KVSlotRecord(kv_heads=2, key_dim=8, value_dim=8, window=0, dtype="bfloat16")
+    weight = WeightRecord(
+        name="embed", dtype="uint8", shape=(64, 32), file="w", offset=0, bytes=2048, sha256=ZERO
+    )
+    manifest = Manifest(
+        ingot_version="0.1.0",
+        model=ModelRecord(
+            name="tiny",
+            source="tiny",
+            revision="abc",
+            architecture="LlamaForCausalLM",
+            model_type="llama",
+            config={},
+            num_parameters=12345,
+        ),
+        target=TargetRecord(name="cuda:sm_90", kind="cuda", cuda_arch="sm_90", page_size_tokens=32),
+        scheme=SchemeRecord(
+            name="w4",
+            linear="q4_g32",
+            embedding="q8_g32",
+            head="q8_g32",
+            kv_dtype="bfloat16",
+            activations="int8",
+            keep={"lm_head": "f16"},
+        ),
+        step=StepRecord(vocab_size=64, max_context_tokens=2048, num_layers=2, hidden_size=32),
+        kv_slots=(slot, slot),
+        weights=(weight,),
+        files=(FileRecord(path="model.so", bytes=1_500_000, sha256=ZERO),),
+        versions={"apache-tvm": "0.27.0"},
+        rewrites=(RewriteRecord(name="fuse_norm", matched=5),),
+        proof=ProofRecord(status="pending", figures={"max_error": 0.25}),
+    )
+    write_manifest(tmp_path, manifest)
+    return tmp_path
+
+
+def test_text_holds_the_facts(artifact: Path) -> None:
+    result = CliRunner().invoke(app, ["inspect", str(artifact)])
+    assert result.exit_code == 0, result.output
+    fields = dict(line.split("  ", 1) for line in result.stdout.splitlines() if line)
+    assert fields["model"].strip() == "tiny (LlamaForCausalLM, 12,345 parameters)"
+    assert fields["source"].strip() == "tiny at abc"
+    assert "cuda:sm_90" in fields["target"]
+    assert "lm_head as f16" in fields["scheme"]
+    # 2 layers x 2 heads x (8 + 8) values x 2 bytes
+    assert fields["kv cache"].strip().startswith("128 B a token")
+    assert "model.so 1.5 MB" in fields["files"]
+    assert fields["rewrites"].strip() == "fuse_norm 5"
+    assert fields["proof"].strip() == "pending"
+    assert fields["proof max_error"].strip() == "0.25"
+
+
+def test_weights_are_listed_on_request(artifact: Path) -> None:
+    result = CliRunner().invoke(app, ["inspect", str(artifact), "--weights"])
+    assert "embed   uint8  64x32  2.0 kB" in result.stdout
+
+
+def test_json_is_the_manifest(artifact: Path) -> None:
+    result = CliRunner().invoke(app, ["inspect", str(artifact), "--json"])
+    record = json.loads(result.stdout)
+    assert record["target"]["cuda_arch"] == "sm_90"
+    assert record["schema_version"] == 1
+
+
+def test_not_an_artifact(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "no manifest.json" in result.stderr
