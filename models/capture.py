@@ -18,6 +18,7 @@ from ingot.models.attention import KVSlot, Recorder, recording
 from ingot.models.empty import accepts, create_empty_model, fake_parameters
 from ingot.models.export import export_program, split_inputs
 from ingot.models.layers import find_decoder_layers, mark_layer_outputs
+from ingot.models.names import parameter_names
 from ingot.models.rope import freeze_rope
 
 
@@ -42,7 +43,7 @@ class CapturedModel:
 class CapturedForward(nn.Module):
     """A prepared model as a function of (input_ids, position_ids, logit_rows)."""
 
-    def __init__(self, model: nn.Module, frozen_ropes: int) -> None:
+    def __init__(self, model: Any, frozen_ropes: int) -> None:
         super().__init__()
         self.model = model
         self.frozen_ropes = frozen_ropes
@@ -70,7 +71,7 @@ class CapturedForward(nn.Module):
         return logits
 
 
-def prepare(model: nn.Module, max_context_tokens: int) -> CapturedForward:
+def prepare(model: Any, max_context_tokens: int) -> CapturedForward:
     """Switch a freshly built transformers model to Ingot's operators, in place."""
     attention.register()
     config: Any = model.config
@@ -115,12 +116,3 @@ def capture(
 def check_context(config: Any, max_context_tokens: int) -> None:
     if max_context_tokens < 1:
         raise ModelError(f"max_context_tokens is {max_context_tokens}; it must be at least 1")
-
-
-def parameter_names(model: nn.Module) -> dict[str, str]:
-    """Every parameter and persistent buffer by path -> the first path of the same tensor."""
-    first: dict[int, str] = {}
-    names: dict[str, str] = {}
-    for path, tensor in model.state_dict(keep_vars=True).items():
-        names[path] = first.setdefault(id(tensor), path)
-    return names

@@ -10,9 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ingot.errors import UnsupportedModelError
 
 
-def create_empty_model(
-    config: Any, *, dtype: torch.dtype, trust_remote_code: bool = False
-) -> nn.Module:
+def create_empty_model(config: Any, *, dtype: torch.dtype, trust_remote_code: bool = False) -> Any:
     """The causal language model of `config`, parameters on the `meta` device, buffers real.
 
     Buffers hold what the code computes from the configuration (RoPE frequencies, embedding scales);
@@ -23,7 +21,7 @@ def create_empty_model(
 
     with init_empty_weights(include_buffers=False):
         try:
-            model = AutoModelForCausalLM.from_config(
+            model: Any = AutoModelForCausalLM.from_config(
                 config,
                 dtype=dtype,
                 attn_implementation="eager",
@@ -53,6 +51,6 @@ def fake_parameters(model: nn.Module) -> None:
             module._parameters[name] = fakes[id(parameter)]
 
 
-def accepts(model: nn.Module, argument: str) -> bool:
+def accepts(model: Any, argument: str) -> bool:
     """True when the model's forward names `argument`."""
     return argument in inspect.signature(model.forward).parameters

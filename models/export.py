@@ -1,5 +1,7 @@
 """Turns a prepared model into an exported program, cleaned, with names for its inputs."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
@@ -44,7 +46,7 @@ def export_program(model: nn.Module, max_tokens: int) -> ExportedProgram:
         raise
     except Exception as error:
         raise unsupported_exception(error, "torch.export stopped") from error
-    table = torch.export.default_decompositions()
+    table: Any = torch.export.default_decompositions()
     for op in _KEPT_WHOLE:
         table.pop(op)
     return strip(program.run_decompositions(table))

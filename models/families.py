@@ -203,19 +203,6 @@ FAMILIES: tuple[Family, ...] = (
         plain=False,
     ),
     Family(
-        "xglm",
-        ("sinusoidal positions",),
-        {
-            "vocab_size": 128,
-            "d_model": 32,
-            "ffn_dim": 48,
-            "num_layers": 2,
-            "attention_heads": 4,
-            "max_position_embeddings": CONTEXT_TOKENS,
-        },
-        plain=False,
-    ),
-    Family(
         "bloom",
         ("ALiBi", "norm after embedding"),
         {"vocab_size": 128, "hidden_size": 48, "n_layer": 2, "n_head": 6},
@@ -290,7 +277,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("arcee", ("squared ReLU",)),
     Family("helium", ("interleaved RoPE",), {"head_dim": 8}),
     Family("persimmon", ("fused q/k/v", "q/k norm", "squared ReLU")),
-    Family("ministral", ("sliding window on some layers",), _SLIDING),
+    Family("ministral", ("sliding window on some layers",), {**_SLIDING, **_rope("default")}),
     Family("ministral3", ("queries scaled by position",)),
     Family("cwm", ("sliding window on some layers",), _SLIDING),
     Family(
@@ -324,15 +311,18 @@ def create_tiny_model(family: Family, seed: int = 0) -> nn.Module:
     """
     from transformers import AutoModelForCausalLM
 
+    from ingot.models.eager import reference_attention
+
+    attention = reference_attention(family.model_type)
     model: nn.Module = AutoModelForCausalLM.from_config(
-        family.config(), dtype=torch.float32, attn_implementation="eager"
+        family.config(), dtype=torch.float32, attn_implementation=attention
     ).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim < 2:  # norms keep their meaning, biases stop being zero
-                parameter += 0.1 * noise
+                parameter.add_(noise, alpha=0.1)
             else:
                 parameter.copy_(noise * 1.5 * parameter.shape[-1] ** -0.5)
     return model

@@ -5,6 +5,8 @@ output would depend on its neighbours, and cached keys would no longer fit. They
 for the longest context that the artifact serves.
 """
 
+from typing import Any
+
 from torch import nn
 
 
@@ -13,7 +15,7 @@ def freeze_rope(model: nn.Module, max_context_tokens: int) -> int:
     return sum(_freeze(module, max_context_tokens) for module in model.modules())
 
 
-def _freeze(module: nn.Module, max_context_tokens: int) -> int:
+def _freeze(module: Any, max_context_tokens: int) -> int:
     rope_type = getattr(module, "rope_type", None)
     if isinstance(rope_type, str):
         if not _depends_on_batch(rope_type):
@@ -36,7 +38,7 @@ def _depends_on_batch(rope_type: str) -> bool:
 
 
 def _set_frequencies(
-    module: nn.Module, rope_type: str, layer_type: str | None, prefix: str, max_context_tokens: int
+    module: Any, rope_type: str, layer_type: str | None, prefix: str, max_context_tokens: int
 ) -> None:
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 

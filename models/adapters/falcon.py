@@ -31,7 +31,7 @@ def _split(self: Any, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self._split_heads(qkv)
         return q, k, v
     group = self.num_heads // self.num_kv_heads
-    grouped = qkv.view(*qkv.shape[:2], self.num_kv_heads, group + 2, self.head_dim)
+    grouped: Any = qkv.view(*qkv.shape[:2], self.num_kv_heads, group + 2, self.head_dim)
     q, k, v = grouped.split([group, 1, 1], dim=3)
     return q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3)
 
