@@ -1,5 +1,8 @@
 # The front door: every target makes .venv itself, so `make demo` on a clean clone is enough.
-# Needs Python 3.11 or newer with its venv module, a C++ compiler, git and make.
+# Needs Python 3.11 or newer with its venv module, a C compiler, git, make and bash.
+
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 
 VENV       ?= .venv
 MODEL      ?= demo

@@ -92,12 +92,14 @@ def examine_package(name: str, required: bool, remedy: str) -> Finding:
 
 
 def examine_compiler() -> Finding:
-    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
+    """The linker of the artifact's library, looked for as TVM does."""
+    named = os.environ.get("CXX") or os.environ.get("CC")
+    wanted = [named] if named else ["g++", "gcc", "clang++", "clang", "c++", "cc"]
     for name in wanted:
         if path := shutil.which(name):
-            return Finding("c++ compiler", True, path)
-    remedy = "to compile: install g++ or clang (it links the artifact's library)"
-    return Finding("c++ compiler", False, f"none of {', '.join(wanted)} on the PATH", remedy)
+            return Finding("c compiler", True, path)
+    remedy = "to compile: install gcc or clang (it links the artifact's library)"
+    return Finding("c compiler", False, f"none of {', '.join(wanted)} on the PATH", remedy)
 
 
 def examine_cuda_driver() -> Finding:
