@@ -1,0 +1,55 @@
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ingot.bench.backends.base import Setting
+from ingot.bench.backends.eager import EagerBackend
+from ingot.bench.backends.onnxruntime import OnnxRuntimeBackend
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changes"),
+    [
+        ("llama", {}),
+        # shorter than the prompt: the window is at work in prefill and in decode
+        ("mistral", {"sliding_window": 8}),
+    ],
+)
+def test_tokens_are_those_of_eager(
+    model_type: str,
+    changes: dict[str, object],
+    make_checkpoint: Callable[..., Path],
+    setting: Setting,
+) -> None:
+    setting = dataclasses.replace(setting, model=make_checkpoint(model_type, **changes))
+    eager, backend = EagerBackend(), OnnxRuntimeBackend()
+    assert backend.availability(setting) is None
+    backend.prepare(setting)
+    backend.load(setting)
+    eager.load(setting)
+    # one graph for every length and batch, the sizes of its export among them
+    for length, batch_size in ((1, 1), (3, 2), (17, 1), (16, 3)):
+        prompts = [list(range(row + 1, row + 1 + length)) for row in range(batch_size)]
+        times = backend.generate(prompts, 6)
+        assert times.tokens == eager.generate(prompts, 6).tokens
+        assert len(times.step_times_s) == 5
+    assert backend.describe() == {"provider": "CPUExecutionProvider"}
+    backend.close()
+
+
+def test_what_the_cpu_lacks_is_a_reason(setting: Setting) -> None:
+    reason = OnnxRuntimeBackend().availability(dataclasses.replace(setting, dtype="bfloat16"))
+    assert reason == "onnxruntime's CPU provider lacks bfloat16 kernels: float32 only"
+
+
+def test_what_cuda_needs_is_a_reason(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    reason = OnnxRuntimeBackend().availability(dataclasses.replace(setting, device="cuda"))
+    assert reason == "onnxruntime has no CUDA provider: onnxruntime-gpu isn't installed"

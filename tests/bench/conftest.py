@@ -1,0 +1,132 @@
+"""Tiny random checkpoints and a ready-made report for the benchmark's tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ingot.bench.backends.base import Setting
+from ingot.bench.machine import Machine
+from ingot.bench.prompts import Case
+from ingot.bench.report import (
+    Agreement,
+    BackendReport,
+    CaseReport,
+    Report,
+    Sample,
+    Settings,
+    spread,
+)
+
+MakeCheckpoint = Callable[..., Path]
+TINY: dict[str, object] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 131,
+    "max_position_embeddings": 128,
+    # larger than the default, so that the greedy token isn't a near tie
+    "initializer_range": 0.5,
+}
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
+    """A folder with a random model of one or two layers, by model type."""
+
+    def make(model_type: str, **changes: object) -> Path:
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        config = AutoConfig.for_model(model_type, **{**TINY, **changes})
+        torch.manual_seed(0)
+        folder = tmp_path_factory.mktemp(model_type)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(make_checkpoint: MakeCheckpoint) -> Path:
+    return make_checkpoint("llama")
+
+
+@pytest.fixture
+def setting(tiny_llama: Path, tmp_path: Path) -> Setting:
+    return Setting(model=tiny_llama, folder=tmp_path, max_batch=2, max_context_tokens=32)
+
+
+def make_case(case: Case, tpot_s: float) -> CaseReport:
+    samples = tuple(Sample(turn, 0.1 * turn, tpot_s) for turn in (1, 2))
+    return CaseReport(
+        case=case,
+        ttft_s=spread([0.1, 0.2]),
+        tpot_s=spread([tpot_s]),
+        prefill_tokens_per_s=spread([case.prompt_length / 0.1, case.prompt_length / 0.2]),
+        decode_tokens_per_s=spread([case.batch_size / tpot_s]),
+        agreement=Agreement(1, 2, 0.75),
+        repeatable=True,
+        samples=samples,
+    )
+
+
+@pytest.fixture
+def report() -> Report:
+    """Eager, a backend twice as fast in decode, and one that isn't there."""
+    lengths, batches = (16, 128), (1, 4)
+    cases = [Case(length, batch) for length in lengths for batch in batches]
+
+    def measured(name: str, tpot_s: float) -> BackendReport:
+        return BackendReport(
+            name,
+            "measured",
+            prepare_s=1.5,
+            load_s=spread([2.0, 3.0]),
+            first_token_s=spread([2.5]),
+            warm_up_s=spread([1.0]),
+            peak_memory_bytes=123_000_000,
+            details={"attention": "sdpa"},
+            cases=tuple(make_case(case, tpot_s) for case in cases),
+        )
+
+    return Report(
+        created="2026-01-02T03:04:05+00:00",
+        command="ingot bench compare demo",
+        settings=Settings(
+            model="demo",
+            quant="w4",
+            dtype="float32",
+            device="cpu",
+            threads=2,
+            prompt_lengths=lengths,
+            batch_sizes=batches,
+            new_tokens=8,
+            repetitions=1,
+            warm_ups=1,
+            turns=(("eager", "fast"), ("fast", "eager")),
+            seed=0,
+            prompt_source="a text",
+            prompts_sha256="0" * 64,
+        ),
+        machine=Machine(
+            cpu="A CPU",
+            physical_cores=2,
+            logical_cores=4,
+            usable_cores=4,
+            memory_bytes=8 << 30,
+            features=("avx2",),
+            gpus=(),
+            system="Linux",
+            python="3.12.0",
+            load_average=0.5,
+        ),
+        versions={"torch": "2.13.0"},
+        backends=(
+            measured("eager", 0.02),
+            measured("fast", 0.01),
+            BackendReport("onnxruntime", "unavailable", "onnxruntime isn't installed"),
+        ),
+    )

@@ -1,0 +1,30 @@
+import dataclasses
+
+from rich.console import Console
+
+from ingot.bench.report import Report
+from ingot.bench.table import render_report
+
+
+def show(report: Report) -> str:
+    console = Console(width=160, no_color=True)
+    with console.capture() as capture:
+        console.print(render_report(report))
+    return capture.get()
+
+
+def test_every_backend_and_case_has_its_row(report: Report) -> None:
+    shown = show(report)
+    assert "onnxruntime is unavailable: onnxruntime isn't installed" in shown
+    rows = [line.split("│")[1:-1] for line in shown.splitlines() if line.startswith("│")]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    assert ["onnxruntime", "unavailable", "", "", "", "", ""] in cells
+    assert ["fast", "measured", "1.5 s", "2.50 s", "2.50 s", "123 MB", "4 of 8"] in cells
+    fast = next(row for row in cells if row[:3] == ["128", "4", "fast"])
+    assert fast[4:] == ["10.00 ± 0.00", "960", "1.00", "400.0", "2.00", "75%"]
+    assert sum(len(row) == 10 for row in cells) == 8
+
+
+def test_nothing_measured(report: Report) -> None:
+    shown = show(dataclasses.replace(report, backends=report.backends[2:]))
+    assert "nothing was measured" in shown
