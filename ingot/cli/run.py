@@ -25,6 +25,9 @@ def run(
     seed: sampling.Seed = None,
     stop: sampling.Stop = None,
     threads: Threads = None,
+    eager: Annotated[
+        bool, typer.Option("--eager", help="Run the uncompiled model instead, to compare texts.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Continue PROMPT with an artifact.
@@ -35,7 +38,8 @@ def run(
 
     from ingot.cli.output import print_json
     from ingot.environment import read_variable
-    from ingot.runtime import Engine
+    from ingot.errors import UsageError
+    from ingot.runtime import Engine, SamplingParams
 
     params = sampling.make_params(
         max_tokens=max_tokens,
@@ -50,6 +54,17 @@ def run(
         stop=stop,
     )
     text = sys.stdin.read() if prompt == "-" else prompt
+    if eager:
+        if params != SamplingParams(max_tokens=max_tokens):
+            raise UsageError("--eager takes the likeliest token; --max-tokens is its only option")
+        from ingot.eager import complete_eagerly
+
+        continuation = complete_eagerly(artifact, text, max_tokens)
+        if as_json:
+            print_json({"text": continuation})
+        else:
+            print(f"{text}{continuation}")
+        return
     threads = threads or read_variable("INGOT_NUM_THREADS")
     with Engine(artifact, num_threads=threads, max_sequences=1) as engine:
         if as_json:

@@ -58,3 +58,19 @@ def test_bad_value_is_a_usage_error(engine: Any) -> None:
     result = CliRunner().invoke(app, ["run", "folder", "hello", "--top-p", "2"])
     assert result.exit_code == 2
     assert engine.made == []
+
+
+def test_eager_is_the_uncompiled_model(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "ingot.eager.complete_eagerly", lambda folder, text, count: f" {folder.name} {count}"
+    )
+    words = ["run", "folder", "hello", "--eager", "--max-tokens", "3", "--temperature", "0"]
+    assert CliRunner().invoke(app, words).stdout == "hello folder 3\n"
+    assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout) == {"text": " folder 3"}
+    assert engine.made == []
+
+
+def test_eager_refuses_to_sample(engine: Any) -> None:
+    result = CliRunner().invoke(app, ["run", "folder", "hello", "--eager", "--temperature", "1"])
+    assert result.exit_code == 2
+    assert "likeliest" in result.stderr
