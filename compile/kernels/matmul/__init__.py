@@ -1,0 +1,20 @@
+"""The linear layer: what it means, how its weights are packed, and its CPU kernel."""
+
+from ingot.compile.kernels.matmul.cpu import build
+from ingot.compile.kernels.matmul.packing import pack, unpack
+from ingot.compile.kernels.matmul.spec import (
+    LinearSpec,
+    PackedTensor,
+    effective_activations,
+    packed_tensors,
+)
+
+__all__ = [
+    "LinearSpec",
+    "PackedTensor",
+    "build",
+    "effective_activations",
+    "pack",
+    "packed_tensors",
+    "unpack",
+]

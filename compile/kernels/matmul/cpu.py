@@ -1,0 +1,157 @@
+"""Turn a `LinearSpec` into a CPU kernel: out[n, N] = x[n, K] @ weight.T + bias.
+
+x: [n, K] float32, row major; weight: packed as `spec.py` draws it; out: [n, N] float32.
+
+The columns are cut into the packed blocks, the rows into chunks of a few register tiles; the pairs
+(block, chunk) run in parallel, chunks of a block side by side so that they find its weights in
+the cache. A tile keeps `rows x vectors` accumulators in registers over the whole of K, so weights
+are read once for each tile and, as long as a block fits the cache, once from memory.
+
+Every output is summed over K in the same order, with the same roundings, in every tile: a row's
+result does not depend on how many rows come with it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tvm import tirx
+
+from ingot.compile.kernels.matmul.cpu_dot import DotTiles
+from ingot.compile.kernels.matmul.cpu_float import FloatTiles
+from ingot.compile.kernels.matmul.spec import Layout, LinearSpec, layout, packed_tensors
+from ingot.compile.kernels.vector_ir import (
+    Buffer,
+    Expr,
+    Register,
+    T,
+    ceil_div,
+    count,
+    fma,
+    index,
+    kernel,
+    let,
+    load,
+    minimum,
+    otherwise_if,
+    splat,
+)
+from ingot.targets import Target
+
+# Register tiles of one parallel task, at most: enough work to hide its start, few enough that
+# a prefill of some hundred rows still spreads over many cores.
+TILES_PER_TASK = 16
+# Tiles for the rows that are left over: each is needed at most once.
+REMAINDER_ROWS = (16, 8, 4, 2, 1)
+
+
+class Tiles(Protocol):
+    """What differs between float32 and int8 activations."""
+
+    rows: int  # rows of a full register tile
+    row_bytes: int  # of one row of activations as the tile reads it
+
+    def prepare(self, n: Expr) -> None:
+        """Emit what must run before the first tile."""
+
+    def accumulate(self, sums: list[Register], block: Expr, row: Expr, rows: int) -> None:
+        """Emit the sums over K of one tile; `sums[r * vectors + v]` starts at zero."""
+
+
+def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
+    """The kernel `(x, *packed, (bias), out)`; the number of rows n is symbolic, 0 included."""
+    cut = layout(spec, target)
+    with kernel(f"linear_{spec.format.code}") as function:
+        n = count("n")
+        x = function.argument("x", (n, spec.in_features))
+        packed = [
+            function.argument(tensor.suffix, tensor.shape, tensor.dtype)
+            for tensor in packed_tensors(spec, target)
+        ]
+        bias = function.argument("bias", (spec.out_features,)) if spec.has_bias else None
+        out = function.argument("out", (n, spec.out_features))
+        tiles: Tiles = (DotTiles if cut.dot else FloatTiles)(spec, target, cut, x, packed)
+        tiles.prepare(n)
+        _emit_tasks(n, target, cut, tiles, Epilogue(spec, cut, packed, bias, out))
+    return function.function
+
+
+def _emit_tasks(n: Expr, target: Target, cut: Layout, tiles: Tiles, epilogue: Epilogue) -> None:
+    """Run every (block, chunk of rows) in parallel."""
+    fitting = target.l2_bytes // 2 // (tiles.rows * tiles.row_bytes)
+    chunk_rows = tiles.rows * max(1, min(TILES_PER_TASK, fitting))
+    chunks = let(ceil_div(n, chunk_rows), 1, "int64")
+    with T.parallel(chunks * cut.blocks) as task:
+        block = let(tirx.floordiv(task, chunks), 1, "int64")
+        first = let(tirx.floormod(task, chunks) * chunk_rows, 1, "int64")
+        rows_here = let(minimum(n - first, index(chunk_rows)), 1, "int64")
+        with T.serial(tirx.floordiv(rows_here, tiles.rows)) as full:
+            _emit_tile(block, first + full * tiles.rows, tiles.rows, cut, tiles, epilogue)
+        left = let(tirx.floormod(rows_here, tiles.rows), 1, "int64")
+        for rows in REMAINDER_ROWS:
+            if rows < tiles.rows:
+                with otherwise_if(tirx.floormod(tirx.floordiv(left, rows), 2) == 1):
+                    larger = tirx.floordiv(left, 2 * rows) * (2 * rows)
+                    start = first + (rows_here - left) + larger
+                    _emit_tile(block, start, rows, cut, tiles, epilogue)
+
+
+def _emit_tile(
+    block: Expr, row: Expr, rows: int, cut: Layout, tiles: Tiles, epilogue: Epilogue
+) -> None:
+    row = let(row, 1, "int64")
+    sums = [Register(cut.lanes, 0.0) for _ in range(rows * cut.vectors)]
+    tiles.accumulate(sums, block, row, rows)
+    epilogue.emit(sums, block, row, rows)
+
+
+class Epilogue:
+    """Turns the sums of a tile into rows of `out`: row scale, bias, ragged last block."""
+
+    def __init__(
+        self, spec: LinearSpec, cut: Layout, packed: list[Buffer], bias: Buffer | None, out: Buffer
+    ) -> None:
+        self.cut = cut
+        self.out_features = spec.out_features
+        has_row_scale = spec.format.is_quantized and not spec.format.group_size
+        self.row_scale = packed[1] if has_row_scale else None
+        self.bias = bias
+        self.out = out
+
+    def emit(self, sums: list[Register], block: Expr, row: Expr, rows: int) -> None:
+        lanes, vectors = self.cut.lanes, self.cut.vectors
+        for v in range(vectors):
+            column = block * self.cut.block + v * lanes
+            where = tirx.Ramp(column, 1, lanes)
+            scale = bias = None
+            if self.row_scale is not None:
+                scale = let(load(self.row_scale, (block, index(v * lanes)), lanes), lanes)
+            if self.bias is not None:
+                bias = let(self._load_columns(self.bias, where), lanes)
+            for r in range(rows):
+                value = sums[r * vectors + v].value
+                if scale is not None:
+                    start = splat(0.0, lanes) if bias is None else bias
+                    value = fma(value, scale, start, lanes)
+                elif bias is not None:
+                    value = value + bias
+                self._store_columns(value, row + r, where)
+
+    @property
+    def _is_ragged(self) -> bool:
+        """Whether the last block has fewer columns than the others."""
+        return self.out_features % self.cut.block != 0
+
+    def _valid(self, where: Expr) -> Expr:
+        return where < splat(index(self.out_features), self.cut.lanes)
+
+    def _load_columns(self, buffer: Buffer, where: Expr) -> Expr:
+        if not self._is_ragged:
+            return buffer[where]
+        return T.masked_load(f"float32x{self.cut.lanes}", buffer, where, self._valid(where))
+
+    def _store_columns(self, value: Expr, row: Expr, where: Expr) -> None:
+        if not self._is_ragged:
+            T.buffer_store(self.out, value, [row, where])
+        else:
+            T.evaluate(T.masked_store(self.out, value, row, where, self._valid(where)))

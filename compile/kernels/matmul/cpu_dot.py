@@ -1,0 +1,170 @@
+"""Turn one tile of int8 rows and 4- or 8-bit weights into sums over K by int8 dot products.
+
+The rows are rounded first, each group of 32 to its own scale (`reference.round_activations`). The
+dot instruction multiplies unsigned by signed, so weights are stored as w + offset and every group
+starts from -offset * sum(its activations). Within a group the sums are exact integers; then
+
+    sum += dot * (weight scale * activation scale)        in float32, groups in ascending order
+"""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+from ingot.compile.kernels.matmul.reference import SMALLEST_GROUP_MAXIMUM
+from ingot.compile.kernels.matmul.spec import GROUP, QUAD, Layout, LinearSpec
+from ingot.compile.kernels.vector_ir import (
+    Buffer,
+    Expr,
+    Register,
+    T,
+    fma,
+    index,
+    let,
+    load,
+    maximum,
+    reduce_max,
+    splat,
+)
+from ingot.targets.target import Target
+
+QUADS = GROUP // QUAD
+# Registers that a tile needs beside its sums and dots, in units of the block's vectors: packed
+# and unpacked weights, scales; and one for the nibble mask.
+EXTRA_VECTORS = 3
+SPARE_REGISTERS = 1
+# From this many rows on, rounding them is worth starting the other threads.
+PARALLEL_ROWS = 16
+
+
+class DotTiles:
+    """Emits the rounding of the rows and the sums of a tile."""
+
+    def __init__(
+        self, spec: LinearSpec, target: Target, cut: Layout, x: Buffer, packed: list[Buffer]
+    ) -> None:
+        self.spec, self.cut, self.x, self.packed = spec, cut, x, packed
+        self.offset = 1 << (spec.format.bits - 1)
+        free = target.vector_registers - SPARE_REGISTERS - EXTRA_VECTORS * cut.vectors
+        self.rows = free // (2 * cut.vectors)
+        self.row_bytes = cut.groups * (GROUP + 8)
+
+    def prepare(self, n: Expr) -> None:
+        """Round the rows: quads [n, groups * 8] as int32, and of each group scale and start."""
+        groups = self.cut.groups
+        self.quads = T.alloc_buffer((n, groups * QUADS), "int32")
+        self.scale = T.alloc_buffer((n, groups), "float32")
+        self.start = T.alloc_buffer((n, groups), "int32")
+        with T.If(n < PARALLEL_ROWS):
+            with T.Then(), T.serial(n) as row:
+                self._round_row(row)
+            with T.Else(), T.parallel(n) as row:
+                self._round_row(row)
+
+    def _round_row(self, row: Expr) -> None:
+        whole, ragged = divmod(self.spec.in_features, GROUP)
+        with T.serial(index(whole)) as group:
+            self._round_group(row, group, GROUP)
+        if ragged:
+            self._round_group(row, index(whole), ragged)
+
+    def _round_group(self, row: Expr, group: Expr, inputs: int) -> None:
+        """Round the first `inputs` values of a group; the others are zero."""
+        lanes = self.cut.lanes
+        values = []
+        for first in range(0, GROUP, lanes):
+            k = group * GROUP + first
+            if first + lanes <= inputs:
+                value = load(self.x, (row, k), lanes)
+            elif first >= inputs:
+                value = splat(0.0, lanes)
+            else:
+                where = tirx.Ramp(k, 1, lanes)
+                valid = tirx.Ramp(index(first), 1, lanes) < splat(index(inputs), lanes)
+                loaded = T.masked_load(f"float32x{lanes}", self.x, row, where, valid)
+                value = tirx.Select(valid, loaded, splat(0.0, lanes))
+            values.append(let(value, lanes))
+        peak = tirx.abs(values[0])
+        for value in values[1:]:
+            peak = maximum(peak, tirx.abs(value))
+        largest = reduce_max(peak, lanes)
+        tiny = largest <= tirx.const(SMALLEST_GROUP_MAXIMUM, "float32")
+        one = tirx.const(1.0, "float32")
+        inverse = tirx.const(127.0, "float32") / tirx.Select(tiny, one, largest)
+        inverse = let(tirx.Select(tiny, tirx.const(0.0, "float32"), inverse), 1)
+        T.buffer_store(self.scale, largest * tirx.const(1 / 127, "float32"), [row, group])
+        total: Expr = splat(0, lanes, "int32")
+        for i, value in enumerate(values):
+            rounded = tirx.nearbyint(value * splat(inverse, lanes))
+            integers = let(tirx.Cast(f"int32x{lanes}", rounded), lanes, "int32")
+            total = total + integers
+            quads = tirx.reinterpret(f"int32x{lanes // QUAD}", tirx.Cast(f"int8x{lanes}", integers))
+            where = tirx.Ramp(group * QUADS + i * (lanes // QUAD), 1, lanes // QUAD)
+            T.buffer_store(self.quads, quads, [row, where])
+        total = tirx.call_llvm_pure_intrin("int32", "llvm.vector.reduce.add", total)
+        T.buffer_store(self.start, total * tirx.const(-self.offset, "int32"), [row, group])
+
+    def accumulate(self, sums: list[Register], block: Expr, row: Expr, rows: int) -> None:
+        lanes, vectors = self.cut.lanes, self.cut.vectors
+        dots = [Register(lanes, dtype="int32") for _ in range(rows * vectors)]
+        with T.serial(index(self.cut.groups)) as group:
+            for r in range(rows):
+                for v in range(vectors):
+                    dots[r * vectors + v].set(splat(self.start[row + r, group], lanes))
+            self._emit_dots(dots, block, row, rows, group)
+            self._emit_scaling(sums, dots, block, row, rows, group)
+
+    def _emit_dots(
+        self, dots: list[Register], block: Expr, row: Expr, rows: int, group: Expr
+    ) -> None:
+        lanes, vectors, four_bits = self.cut.lanes, self.cut.vectors, self.spec.format.bits == 4
+        width = QUAD * lanes
+        for packed_quad in range(QUADS // 2 if four_bits else QUADS):
+            stored = []
+            for v in range(vectors):
+                where = (block, group, index(packed_quad), index(v * width))
+                stored.append(let(load(self.packed[0], where, width), width, "uint8"))
+            for half in range(2 if four_bits else 1):
+                quad = packed_quad + half * (QUADS // 2)
+                codes = [self._codes(value, half, width) for value in stored]
+                for r in range(rows):
+                    x = splat(self.quads[row + r, group * QUADS + quad], lanes)
+                    signed = let(tirx.reinterpret(f"int8x{width}", x), width, "int8")
+                    for v in range(vectors):
+                        dot = dots[r * vectors + v]
+                        dot.set(_dot_quads(dot.value, codes[v], signed, lanes))
+
+    def _codes(self, stored: Expr, half: int, width: int) -> Expr:
+        if self.spec.format.bits == 8:
+            return stored
+        low = stored & splat(15, width, "uint8")
+        return let(stored >> splat(4, width, "uint8") if half else low, width, "uint8")
+
+    def _emit_scaling(
+        self,
+        sums: list[Register],
+        dots: list[Register],
+        block: Expr,
+        row: Expr,
+        rows: int,
+        group: Expr,
+    ) -> None:
+        lanes, vectors = self.cut.lanes, self.cut.vectors
+        for v in range(vectors):
+            scale = None
+            if self.spec.format.group_size:
+                stored = load(self.packed[1], (block, group, index(v * lanes)), lanes)
+                scale = let(tirx.Cast(f"float32x{lanes}", stored), lanes)
+            for r in range(rows):
+                both = splat(self.scale[row + r, group], lanes)
+                if scale is not None:
+                    both = both * scale
+                i = r * vectors + v
+                dot = tirx.Cast(f"float32x{lanes}", dots[i].value)
+                sums[i].set(fma(dot, both, sums[i].value, lanes))
+
+
+def _dot_quads(sums: Expr, unsigned: Expr, signed: Expr, lanes: int) -> Expr:
+    """Add to each int32 lane the dot product of its four uint8 and four int8, exactly."""
+    name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
+    return tirx.call_llvm_pure_intrin(f"int32x{lanes}", name, sums, unsigned, signed)

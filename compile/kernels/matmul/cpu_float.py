@@ -1,0 +1,117 @@
+"""Turn one tile of float32 rows and packed weights of any format into sums over K.
+
+For each step of K the weights of the block are widened in registers to exact float32 values and
+multiplied with every row of the tile, so widening costs `1 / rows` of the work. Sums run over k in
+ascending order, one fused multiply-add each.
+"""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+from ingot.compile.kernels.matmul.spec import GROUP, Layout, LinearSpec
+from ingot.compile.kernels.vector_ir import (
+    Buffer,
+    Expr,
+    Register,
+    T,
+    fma,
+    index,
+    let,
+    load,
+    splat,
+)
+from ingot.targets.target import Target
+
+# Registers that a tile needs beside its sums, in units of the block's vectors: the widened
+# weights, then what the format keeps alive (scales, the other half of a pair).
+EXTRA_VECTORS = {"f32": 1, "f16": 1, "bf16": 2, "q8": 1, "q8_g32": 2, "q4_g32": 4}
+# One for the broadcast activation, one for whatever the register allocator needs.
+SPARE_REGISTERS = 2
+
+
+class FloatTiles:
+    """Emits the sums of a tile whose activations stay float32."""
+
+    def __init__(
+        self, spec: LinearSpec, target: Target, cut: Layout, x: Buffer, packed: list[Buffer]
+    ) -> None:
+        self.spec, self.cut, self.x, self.packed = spec, cut, x, packed
+        self.code = spec.format.code
+        free = target.vector_registers - SPARE_REGISTERS - EXTRA_VECTORS[self.code] * cut.vectors
+        self.rows = free // cut.vectors
+        self.row_bytes = 4 * spec.in_features
+        # Inputs whose weights one load brings.
+        self.step = 2 if self.code in ("bf16", "q4_g32") else 1
+
+    def prepare(self, n: Expr) -> None:
+        """Nothing: the rows are read where they are."""
+
+    def accumulate(self, sums: list[Register], block: Expr, row: Expr, rows: int) -> None:
+        inputs = self.spec.in_features
+        if not self.spec.format.group_size:
+            self._emit_inputs(sums, block, row, rows, None, index(0), inputs)
+            return
+        with T.serial(index(inputs // GROUP)) as group:
+            self._emit_inputs(sums, block, row, rows, group, group * GROUP, GROUP)
+        if inputs % GROUP:
+            group = index(inputs // GROUP)
+            self._emit_inputs(sums, block, row, rows, group, group * GROUP, inputs % GROUP)
+
+    def _emit_inputs(
+        self,
+        sums: list[Register],
+        block: Expr,
+        row: Expr,
+        rows: int,
+        group: Expr | None,
+        first: Expr,
+        inputs: int,
+    ) -> None:
+        """Add `inputs` inputs from `first` on, all of one group if there are groups."""
+        lanes, vectors = self.cut.lanes, self.cut.vectors
+        scales = []
+        if group is not None:
+            for v in range(vectors):
+                stored = load(self.packed[1], (block, group, index(v * lanes)), lanes)
+                scales.append(let(tirx.Cast(f"float32x{lanes}", stored), lanes))
+
+        def emit_step(step: Expr, inputs_of_step: int) -> None:
+            where = (block, step) if group is None else (block, group, step)
+            weights = [self._weights(where, v, scales) for v in range(vectors)]
+            for half in range(inputs_of_step):
+                k = first + step * self.step + half
+                widened = [let(weights[v][half], lanes) for v in range(vectors)]
+                for r in range(rows):
+                    x = splat(self.x[row + r, k], lanes)
+                    for v in range(vectors):
+                        total = sums[r * vectors + v]
+                        total.set(fma(x, widened[v], total.value, lanes))
+
+        if inputs >= self.step:
+            with T.serial(index(inputs // self.step)) as step:
+                emit_step(step, self.step)
+        if inputs % self.step:
+            emit_step(index(inputs // self.step), inputs % self.step)
+
+    def _weights(self, where: tuple[Expr, ...], v: int, scales: list[Expr]) -> list[Expr]:
+        """The float32 weights of vector `v` for each input of one step."""
+        lanes, weight = self.cut.lanes, self.packed[0]
+        wide = f"float32x{lanes}"
+        if self.code == "bf16":
+            # A pair is one uint32: the even input in the low half, the odd one already in place.
+            both = load(weight, (*where, index(2 * v * lanes)), 2 * lanes)
+            pair = let(tirx.reinterpret(f"uint32x{lanes}", both), lanes, "uint32")
+            high = splat(0xFFFF0000, lanes, "uint32")
+            even = pair << splat(16, lanes, "uint32")
+            return [tirx.reinterpret(wide, even), tirx.reinterpret(wide, pair & high)]
+        stored = load(weight, (*where, index(v * lanes)), lanes)
+        if self.code == "q4_g32":
+            codes = let(tirx.Cast(f"int32x{lanes}", stored), lanes, "int32")
+            # (code - 8) * scale; every term is exact in float32.
+            offset = let(scales[v] * splat(-8.0, lanes), lanes)
+            low = tirx.Cast(wide, codes & splat(15, lanes, "int32"))
+            high = tirx.Cast(wide, codes >> splat(4, lanes, "int32"))
+            return [fma(low, scales[v], offset, lanes), fma(high, scales[v], offset, lanes)]
+        value = stored if self.code == "f32" else tirx.Cast(wide, stored)
+        return [value * scales[v]] if scales else [value]

@@ -1,0 +1,148 @@
+"""Turn a float32 weight matrix into the packed tensors of its kernel, and back.
+
+Rows are quantized and moved a few blocks at a time, so the extra memory stays small whatever the
+vocabulary. The result depends on the matrix, the spec and the target's vector width alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingot.compile.kernels.matmul.quantize import Floats, check_float16, quantize
+from ingot.compile.kernels.matmul.spec import (
+    GROUP,
+    QUAD,
+    Layout,
+    LinearSpec,
+    layout,
+    packed_tensors,
+)
+from ingot.targets.target import Target
+
+Array = NDArray[Any]
+
+# Elements of the matrix that are worked on at once: 8 MB in float32, a few copies of it live.
+CHUNK_ELEMENTS = 2 << 20
+
+
+def pack(weight: Floats, spec: LinearSpec, target: Target) -> tuple[Array, ...]:
+    """Quantize and lay out `weight` `[out, in]` as `packed_tensors` says.
+
+    Outputs beyond `out_features` are zero weights in the last block.
+    """
+    assert weight.shape == (spec.out_features, spec.in_features), (weight.shape, spec)
+    cut = layout(spec, target)
+    packed = tuple(np.empty(t.shape, t.dtype) for t in packed_tensors(spec, target))
+    step = max(1, CHUNK_ELEMENTS // (cut.block * max(1, spec.in_features)))
+    for first in range(0, cut.blocks, step):
+        last = min(first + step, cut.blocks)
+        rows = weight[first * cut.block : last * cut.block].astype(np.float32, copy=False)
+        missing = (last - first) * cut.block - len(rows)
+        if missing:
+            rows = np.pad(rows, ((0, missing), (0, 0)))
+        for whole, part in zip(packed, _pack_rows(rows, spec, cut), strict=True):
+            whole[first:last] = part.reshape(whole[first:last].shape)
+    return packed
+
+
+def _pack_rows(rows: Floats, spec: LinearSpec, cut: Layout) -> tuple[Array, ...]:
+    """Pack whole blocks of rows; the shapes are right up to a reshape."""
+    code, nb = spec.format.code, cut.block
+    if code == "f32":
+        return (_by_input(rows, nb),)
+    if code == "f16":
+        check_float16(rows)
+        return (_by_input(rows.astype(np.float16), nb),)
+    if code == "bf16":
+        halves = float32_to_bfloat16(rows)
+        if spec.in_features % 2:
+            halves = np.pad(halves, ((0, 0), (0, 1)))
+        pairs = halves.view(np.uint32).reshape(-1, nb, halves.shape[1] // 2)
+        return (np.ascontiguousarray(pairs.transpose(0, 2, 1)).view(np.uint16),)
+    integers, scale = quantize(rows, spec.format)
+    if spec.format.group_size:
+        scale = _by_input(scale, nb)
+    if cut.dot:
+        return _pack_quads(integers, spec, cut), scale
+    if spec.format.bits == 8:
+        return _by_input(integers, nb), scale
+    codes = _by_input((integers + 8).view(np.uint8), nb)
+    return codes[:, 0::2] | (codes[:, 1::2] << 4), scale
+
+
+def _pack_quads(integers: NDArray[np.int8], spec: LinearSpec, cut: Layout) -> Array:
+    """Unsigned codes with the four inputs of a quad side by side, as the dot product reads them."""
+    padded = cut.groups * GROUP
+    if integers.shape[1] != padded:  # q8 has no groups of its own
+        integers = np.pad(integers, ((0, 0), (0, padded - integers.shape[1])))
+    offset = 1 << (spec.format.bits - 1)
+    codes = (integers.view(np.uint8) + np.uint8(offset)).view(np.uint32)  # wraps as intended
+    quads = _by_input(codes, cut.block).reshape(-1, cut.groups, GROUP // QUAD, cut.block)
+    if spec.format.bits == 4:
+        half = GROUP // QUAD // 2
+        quads = quads[:, :, :half] | (quads[:, :, half:] << 4)
+    return np.ascontiguousarray(quads).view(np.uint8)
+
+
+def _by_input(rows: Array, block: int) -> Array:
+    """`[blocks * block, in]` to `[blocks, in, block]`."""
+    return np.ascontiguousarray(rows.reshape(-1, block, rows.shape[1]).transpose(0, 2, 1))
+
+
+def unpack(packed: tuple[Array, ...], spec: LinearSpec, target: Target) -> Floats:
+    """The float32 matrix `[out, in]` that `packed` stands for, exactly."""
+    cut = layout(spec, target)
+    code, weight = spec.format.code, packed[0]
+    if code == "bf16":
+        pairs = np.ascontiguousarray(weight).view(np.uint32)
+        rows = np.ascontiguousarray(pairs.transpose(0, 2, 1)).view(np.uint16)
+        values = bfloat16_to_float32(rows.reshape(cut.padded_out, -1))
+    elif not spec.format.is_quantized:
+        values = _by_output(weight, cut).astype(np.float32)
+    else:
+        values = _unpack_integers(weight, spec, cut).astype(np.float32)
+        scale = packed[1].astype(np.float32)
+        if spec.format.group_size:
+            by_group = values.reshape(cut.padded_out, cut.groups, GROUP)
+            by_group *= _by_output(scale, cut)[:, :, None]
+        else:
+            values *= scale.reshape(-1, 1)
+    return np.ascontiguousarray(values[: spec.out_features, : spec.in_features])
+
+
+def _unpack_integers(weight: Array, spec: LinearSpec, cut: Layout) -> Array:
+    """Signed integers `[padded out, padded in]`."""
+    if cut.dot:
+        quads = np.ascontiguousarray(weight).view(np.uint32)
+        if spec.format.bits == 4:
+            low = np.uint32(0x0F0F0F0F)
+            quads = np.concatenate((quads & low, (quads >> 4) & low), axis=2)
+        codes = np.ascontiguousarray(_by_output(quads, cut)).view(np.uint8)
+        return codes.astype(np.int16) - (1 << (spec.format.bits - 1))
+    if spec.format.bits == 8:
+        return _by_output(weight, cut)
+    codes = np.stack((weight & 15, weight >> 4), axis=3)
+    return _by_output(codes, cut).astype(np.int16) - 8
+
+
+def _by_output(blocks: Array, cut: Layout) -> Array:
+    """`[blocks, ..., block]` to `[blocks * block, in]`."""
+    flat = blocks.reshape(cut.blocks, -1, cut.block)
+    return flat.transpose(0, 2, 1).reshape(cut.padded_out, -1)
+
+
+def float32_to_bfloat16(values: Floats) -> NDArray[np.uint16]:
+    """The bits of the nearest bfloat16, ties to even; NaN stays NaN."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))) >> 16
+    # Rounding could carry a NaN's mantissa into an infinity; keep its top half and make it quiet.
+    quiet = (bits >> 16) | np.uint32(0x40)
+    return np.where(np.isnan(values), quiet, rounded).astype(np.uint16)
+
+
+def bfloat16_to_float32(bits: NDArray[np.uint16]) -> Floats:
+    """Widen bfloat16 bits to float32, exactly."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)

@@ -1,0 +1,58 @@
+"""The meaning of a linear layer, in NumPy: float64 sums over the values that the kernel multiplies.
+
+The rounding of activations to int8 is done in float32, operation for operation as the kernel does
+it, so that a tie goes the same way; only the order of the sums differs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingot.compile.kernels.matmul.packing import bfloat16_to_float32, float32_to_bfloat16
+from ingot.compile.kernels.matmul.quantize import Floats, quantize
+from ingot.compile.kernels.matmul.spec import GROUP, Activations
+from ingot.compile.schemes import WeightFormat
+
+# A group whose largest magnitude is below this is taken as zero: its inverse would overflow.
+SMALLEST_GROUP_MAXIMUM = 1e-30
+
+
+def round_weight(weight: Floats, format: WeightFormat) -> NDArray[np.float64]:
+    """What `weight` becomes when stored in `format`."""
+    if format.code == "bf16":
+        return bfloat16_to_float32(float32_to_bfloat16(weight)).astype(np.float64)
+    if not format.is_quantized:
+        dtype = {"f32": np.float32, "f16": np.float16}[format.code]
+        return weight.astype(dtype).astype(np.float64)
+    integers, scale = quantize(weight, format)
+    rows, padded = integers.shape
+    by_scale = integers.reshape(rows, -1, format.group_size or padded).astype(np.float64)
+    values = by_scale * scale.astype(np.float64).reshape(rows, -1, 1)
+    return values.reshape(rows, padded)[:, : weight.shape[1]]
+
+
+def round_activations(x: Floats) -> NDArray[np.float64]:
+    """Round each token's groups of 32 values to -127..127 steps of their own scale."""
+    tokens, inputs = x.shape
+    grouped = np.pad(x, ((0, 0), (0, -inputs % GROUP))).reshape(tokens, -1, GROUP)
+    largest = np.abs(grouped).max(-1, keepdims=True)
+    tiny = largest <= np.float32(SMALLEST_GROUP_MAXIMUM)
+    inverse = np.where(tiny, np.float32(0), np.float32(127) / np.where(tiny, 1, largest))
+    integers = np.rint(grouped * inverse.astype(np.float32))
+    scale = largest * np.float32(1 / 127)
+    values = integers.astype(np.float64) * scale.astype(np.float64)
+    return values.reshape(tokens, -1)[:, :inputs]
+
+
+def linear(
+    x: Floats,
+    weight: Floats,
+    bias: Floats | None,
+    format: WeightFormat,
+    activations: Activations,
+) -> NDArray[np.float64]:
+    """`x @ weight.T + bias` in float64, after `weight` and `x` are rounded as the scheme says."""
+    inputs = round_activations(x) if activations == "int8" else x.astype(np.float64)
+    out = inputs @ round_weight(weight, format).T
+    return out if bias is None else np.asarray(out + bias)

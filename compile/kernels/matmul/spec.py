@@ -1,0 +1,115 @@
+"""Turn a linear layer and a target into the layout of its packed weights.
+
+A weight matrix `[out, in]` is cut into blocks of `Layout.block` output features, a few vector
+registers wide. Inside a block the inputs run slowest and the output features fastest, so one
+vector load gives one input's weights of neighbouring outputs and no lane is ever summed across.
+
+`float` layouts (activations stay float32), `nb` = block, `kp` = inputs padded:
+
+    f32, f16        weight [blocks, in, nb]
+    bf16            weight [blocks, in/2, 2*nb]       the pair (k, k+1) of one output side by side
+    q8              weight [blocks, in, nb] int8      scale [blocks, nb] float32
+    q8_g32          weight [blocks, groups, 32, nb]   scale [blocks, groups, nb] float16
+    q4_g32          weight [blocks, groups, 16, nb]   byte i: input 2i low nibble, 2i+1 high nibble
+
+`dot` layouts (activations int8, multiplied four at a time): unsigned, w + 128 or w + 8
+
+    q8, q8_g32      weight [blocks, groups, 8, 4*nb] uint8    quad j: inputs 4j..4j+3 of each output
+    q4_g32          weight [blocks, groups, 4, 4*nb] uint8    quad j low nibble, quad j + 4 high
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ingot.compile.schemes import WeightFormat
+from ingot.targets.target import Target
+
+Activations = Literal["float32", "int8"]
+
+# Inputs that share one activation scale, and one weight scale in the group formats.
+GROUP = 32
+# Inputs that one int8 dot-product instruction sums into a lane.
+QUAD = 4
+# Output vectors of one block: with two, each broadcast activation is used twice and enough
+# registers are left for the rows of a prefill tile.
+VECTORS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LinearSpec:
+    """`out[n, out_features] = x[n, in_features] @ weight.T + bias`, the weight held in `format`."""
+
+    out_features: int
+    in_features: int
+    format: WeightFormat
+    activations: Activations
+    has_bias: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PackedTensor:
+    """One tensor that the kernel takes instead of the plain weight."""
+
+    suffix: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the packed weight of one spec is cut up on one target."""
+
+    lanes: int  # float32 values in one vector register
+    vectors: int  # vector registers across one block
+    block: int  # output features in one block
+    blocks: int
+    groups: int  # runs of GROUP inputs, the last one padded with zeros
+    dot: bool  # int8 dot-product layout
+
+    @property
+    def padded_out(self) -> int:
+        return self.block * self.blocks
+
+
+def effective_activations(spec: LinearSpec, target: Target) -> Activations:
+    """What the activations are really rounded to: int8 needs the target's dot instruction."""
+    wants_int8 = spec.activations == "int8" and spec.format.is_quantized
+    return "int8" if wants_int8 and target.has("avx512_vnni") else "float32"
+
+
+def layout(spec: LinearSpec, target: Target) -> Layout:
+    """Cut `spec` into blocks for the vector registers of `target`."""
+    assert spec.format.group_size in (0, GROUP), spec.format
+    block = target.float32_lanes * VECTORS
+    return Layout(
+        lanes=target.float32_lanes,
+        vectors=VECTORS,
+        block=block,
+        blocks=-(-spec.out_features // block),
+        groups=-(-spec.in_features // GROUP),
+        dot=effective_activations(spec, target) == "int8",
+    )
+
+
+def packed_tensors(spec: LinearSpec, target: Target) -> tuple[PackedTensor, ...]:
+    """Name, dtype and shape of every tensor that `pack` makes, in the kernel's argument order."""
+    cut = layout(spec, target)
+    dtype, rows = {
+        ("f32", False): ("float32", (spec.in_features, cut.block)),
+        ("f16", False): ("float16", (spec.in_features, cut.block)),
+        ("bf16", False): ("uint16", (-(-spec.in_features // 2), 2 * cut.block)),
+        ("q8", False): ("int8", (spec.in_features, cut.block)),
+        ("q8_g32", False): ("int8", (cut.groups, GROUP, cut.block)),
+        ("q4_g32", False): ("uint8", (cut.groups, GROUP // 2, cut.block)),
+        ("q8", True): ("uint8", (cut.groups, GROUP // QUAD, QUAD * cut.block)),
+        ("q8_g32", True): ("uint8", (cut.groups, GROUP // QUAD, QUAD * cut.block)),
+        ("q4_g32", True): ("uint8", (cut.groups, GROUP // QUAD // 2, QUAD * cut.block)),
+    }[spec.format.code, cut.dot]
+    weight = PackedTensor("weight", dtype, (cut.blocks, *rows))
+    if not spec.format.is_quantized:
+        return (weight,)
+    if spec.format.group_size:
+        return (weight, PackedTensor("scale", "float16", (cut.blocks, cut.groups, cut.block)))
+    return (weight, PackedTensor("scale", "float32", (cut.blocks, cut.block)))

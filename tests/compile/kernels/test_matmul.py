@@ -1,0 +1,93 @@
+"""The linear kernel against its float64 meaning: every format, every target, ragged sizes."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ingot.compile.kernels import matmul
+from ingot.compile.kernels.matmul import LinearSpec, reference
+from ingot.compile.schemes import FORMATS
+from ingot.targets import Target, detect_cpu, load_targets
+from tests.compile.kernels.conftest import compile_kernel
+from tests.tolerances import assert_close
+
+# Below, at and beyond a block of 32 columns or a group of 32 inputs, and a prime or two.
+SIZES = ((1, 32), (31, 37), (64, 96), (100, 130))
+# Every remainder of a tile, a full tile, several tiles, several chunks.
+ROWS = (0, 1, 2, 3, 5, 8, 17, 33, 250)
+TARGETS = load_targets()
+CASES = [
+    *itertools.product(("cpu:x86-64-v3", "cpu:znver4"), FORMATS, ("float32",)),
+    *itertools.product(("cpu:znver4",), ("q8", "q8_g32", "q4_g32"), ("int8",)),
+]
+
+
+def runnable(target: Target) -> bool:
+    return set(target.features) <= set(detect_cpu().features)
+
+
+def float32(*shape: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+@pytest.mark.parametrize(("target_name", "code", "activations"), CASES)
+def test_linear_is_its_reference_and_rows_are_independent(
+    target_name: str, code: str, activations: Any
+) -> None:
+    target = TARGETS[target_name]
+    for number, (out_features, in_features) in enumerate(SIZES):
+        has_bias = number % 2 == 0
+        spec = LinearSpec(out_features, in_features, FORMATS[code], activations, has_bias)
+        weight = float32(out_features, in_features, seed=1)
+        bias = float32(out_features, seed=2) if has_bias else None
+        x = float32(max(ROWS), in_features, seed=3)
+        if in_features > 64:
+            x[4, 32:64] = 0  # a group without a scale
+        run = compile_kernel(matmul.build(spec, target), target)
+        if not runnable(target):
+            continue
+        weights = [*matmul.pack(weight, spec, target), *([] if bias is None else [bias])]
+        really = matmul.effective_activations(spec, target)
+        want = reference.linear(x, weight, bias, spec.format, really)
+        scale = float(np.abs(want).max())
+        whole = None
+        for n in sorted(ROWS, reverse=True):
+            got = run(x[:n], *weights, np.full((n, out_features), np.nan, np.float32))[-1]
+            assert_close(got, want[:n], "linear", scale)
+            whole = got if whole is None else whole
+            # Whatever comes with a row, its result is the same to the last bit.
+            np.testing.assert_array_equal(got, whole[:n])
+
+
+@pytest.mark.parametrize("target_name", ["cpu:x86-64-v4", "cpu:cascadelake"])
+@pytest.mark.parametrize("code", ["f32", "q4_g32"])
+def test_linear_compiles_for_other_targets(target_name: str, code: str) -> None:
+    target = TARGETS[target_name]
+    compile_kernel(matmul.build(LinearSpec(64, 96, FORMATS[code], "int8", False), target), target)
+
+
+@pytest.mark.parametrize("code", list(FORMATS))
+def test_int8_is_used_only_where_the_target_has_the_instruction(code: str) -> None:
+    spec = LinearSpec(64, 64, FORMATS[code], "int8", False)
+    quantized = FORMATS[code].is_quantized
+    assert matmul.effective_activations(spec, TARGETS["cpu:x86-64-v4"]) == "float32"
+    expected = "int8" if quantized else "float32"
+    assert matmul.effective_activations(spec, TARGETS["cpu:znver4"]) == expected
+
+
+def test_extreme_activations_stay_finite(wide_target: Target) -> None:
+    """Groups of denormals, of one huge value, of zeros."""
+    spec = LinearSpec(32, 96, FORMATS["q4_g32"], "int8", False)
+    weight = float32(32, 96, seed=1)
+    x = np.zeros((3, 96), np.float32)
+    x[0] = 1e-42
+    x[1, 5] = 1e30
+    run = compile_kernel(matmul.build(spec, wide_target), wide_target)
+    packed = matmul.pack(weight, spec, wide_target)
+    got = run(x, *packed, np.empty((3, 32), np.float32))[-1]
+    really = matmul.effective_activations(spec, wide_target)
+    want = reference.linear(x, weight, None, spec.format, really)
+    assert_close(got[1], want[1], "linear", float(np.abs(want).max()))
+    assert np.abs(got[[0, 2]]).max() < 1e-30
