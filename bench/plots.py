@@ -86,7 +86,7 @@ def draw_panel(panel: "Axes", report: Report, figure: str, batch_size: int) -> N
             error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#333333"},
         )
         panel.bar_label(
-            bars, [f"{median:,.0f}" for median in medians], fontsize=7, padding=2, rotation=90
+            bars, [f"{median:,.0f}" for median in medians], fontsize=7, padding=4, rotation=90
         )
     panel.set_title(f"batch {batch_size}", fontsize=10)
     panel.set_xticks(range(len(lengths)), [str(length) for length in lengths])
