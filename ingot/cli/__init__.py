@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ingot.cli import bench, chat, doctor, env, inspect, models, run, targets
+from ingot.cli import bench, chat, compile_, doctor, env, inspect, models, run, targets
 from ingot.errors import IngotError, UsageError
 
 HELP = """\b
@@ -49,6 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("compile")(compile_.compile_model)
 app.command("run")(run.run)
 app.command("chat")(chat.chat)
 app.command("inspect")(inspect.inspect)
