@@ -53,7 +53,9 @@ class Graph:
         self.bindings = list(bindings_of(function))
         self.builder = relax.BlockBuilder()
         self.parameters = list(function.params)
-        num_inputs = int(function.attrs["num_input"]) if "num_input" in (function.attrs or {}) else 0
+        num_inputs = (
+            int(function.attrs["num_input"]) if "num_input" in (function.attrs or {}) else 0
+        )
         self.weights = frozenset(self.parameters[num_inputs:])
         self.num_matched = 0
         self._weight_cache: dict[relax.Var, bool] = {}
@@ -75,6 +77,10 @@ class Graph:
         var = self.builder.emit(expr)
         self._definitions[var] = self.builder.lookup_binding(var)
         return var
+
+    def define(self, var: relax.Var, value: relax.Expr) -> None:
+        """Remember what `var` is without emitting it into the new function."""
+        self._definitions[var] = value
 
     def definition(self, expr: relax.Expr) -> relax.Expr | None:
         """The call that made `expr`, or `None` for a parameter."""

@@ -57,9 +57,21 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("f32", linear="f32", embedding="f32", head="f32", kv_dtype="float32"),
         Scheme("bf16", linear="bf16", embedding="bf16", head="bf16", kv_dtype="bfloat16"),
         Scheme("f16", linear="f16", embedding="f16", head="f16", kv_dtype="float16"),
-        Scheme("w8", linear="q8_g32", embedding="q8_g32", head="q8_g32", kv_dtype="bfloat16",
-               activations="int8"),
-        Scheme("w4", linear="q4_g32", embedding="q8_g32", head="q8_g32", kv_dtype="bfloat16",
-               activations="int8"),
+        Scheme(
+            "w8",
+            linear="q8_g32",
+            embedding="q8_g32",
+            head="q8_g32",
+            kv_dtype="bfloat16",
+            activations="int8",
+        ),
+        Scheme(
+            "w4",
+            linear="q4_g32",
+            embedding="q8_g32",
+            head="q8_g32",
+            kv_dtype="bfloat16",
+            activations="int8",
+        ),
     )
 }

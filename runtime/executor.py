@@ -70,6 +70,12 @@ class CompiledExecutor:
         arguments = [as_tensor(aligned(array, np.int32)) for array in inputs.arrays()]
         return self.vm.call(self._functions.step, *arguments, self._pools, self._weights)
 
+    def trace(self, inputs: StepInputs) -> list[NDArray[np.float32]]:
+        """A step that also gives every layer's output: `[logits, hidden_0, hidden_1, …]`."""
+        arguments = [as_tensor(aligned(array, np.int32)) for array in inputs.arrays()]
+        outputs = self.vm.call(self._functions.trace, *arguments, self._pools, self._weights)
+        return [as_array(output) for output in outputs]
+
     def read_row(self, logits: Any, row: int) -> NDArray[np.float32]:
         return np.array(as_array(logits)[row])
 

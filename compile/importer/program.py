@@ -107,6 +107,9 @@ def _expose_layer_outputs(module: tvm.IRModule, used: set[str]) -> tvm.IRModule:
             keep[name] = function.attrs[name]
     inputs, weights = rewritten.params[:NUM_STEP_INPUTS], rewritten.params[NUM_STEP_INPUTS:]
     rewritten = relax.Function(
-        [*inputs, *(weight for weight in weights if weight.name in used)], rewritten.body, rewritten.ret_ty, rewritten.is_pure
+        [*inputs, *(weight for weight in weights if weight.name in used)],
+        rewritten.body,
+        rewritten.ret_ty,
+        rewritten.is_pure,
     ).with_attrs({**keep, "global_symbol": GRAPH})
     return relax.transform.DeadCodeElimination([GRAPH])(tvm.IRModule({GRAPH: rewritten}))

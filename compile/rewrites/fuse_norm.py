@@ -11,7 +11,16 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
-from ingot.compile.graph import Graph, Rewritten, apply_rule, is_op, same_shape, same_extents, scalar_of, shape_of
+from ingot.compile.graph import (
+    Graph,
+    Rewritten,
+    apply_rule,
+    is_op,
+    same_extents,
+    same_shape,
+    scalar_of,
+    shape_of,
+)
 from ingot.compile.ops import attributes, call_op
 
 

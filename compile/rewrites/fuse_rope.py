@@ -12,7 +12,7 @@ from tvm import relax
 
 from ingot.compile.graph import Graph, Rewritten, apply_rule, is_op, same_extents, shape_of
 from ingot.compile.ops import attributes, call_op
-from ingot.compile.rewrites.cleanup import is_one, permutation_of
+from ingot.compile.rewrites.clean_up import is_one, permutation_of
 from ingot.compile.views import clamp, column_slice, slice_bounds
 
 _SWAP_HEADS = [0, 2, 1, 3]
@@ -50,10 +50,13 @@ def _rope(
     cos, sin = (graph.emit(relax.op.reshape(t, [1, tokens, width])) for t in (cos, sin))
     if not head_major:
         return call_op(
-            "rope", [x, cos, sin], interleaved=interleaved, rotary_dim=int(width), begin=0
+            "rope",
+            [x, cos, sin],
+            interleaved=interleaved,
+            rotary_dim=int(width),
         )
     x = graph.emit(relax.op.permute_dims(x, _SWAP_HEADS))
-    call = call_op("rope", [x, cos, sin], interleaved=interleaved, rotary_dim=int(width), begin=0)
+    call = call_op("rope", [x, cos, sin], interleaved=interleaved, rotary_dim=int(width))
     return relax.op.permute_dims(graph.emit(call), _SWAP_HEADS)
 
 
@@ -104,29 +107,23 @@ def _take_in_rest(graph: Graph, _var: relax.Var, value: relax.Expr) -> relax.Exp
     rank = len(shape_of(value))
     if len(fields) != 2 or rank != 4 or int(value.attrs.axis) % rank != rank - 1:
         return None
-    for position, turned in enumerate(fields):
-        rope, swapped = _rope_behind(graph, turned)
-        if rope is None:
-            continue
-        x, cos, sin = rope.args
-        inner = graph.match(x, "relax.permute_dims")
-        source = column_slice(graph, inner.args[0] if swapped and inner is not None else x)
-        rest = column_slice(graph, fields[1 - position])
-        if source is None or rest is None or not source.matrix.same_as(rest.matrix):
-            continue
-        width = int(shape_of(source.matrix)[-1])
-        spans = sorted([(source.begin, source.end), (rest.begin, rest.end)])
-        in_order = (source.begin < rest.begin) == (position == 0)
-        if not in_order or spans != [(0, spans[0][1]), (spans[0][1], width)]:
-            continue
-        whole = source.matrix
-        attrs = {**attributes(rope), "begin": source.begin}
-        if not swapped:
-            return call_op("rope", [whole, cos, sin], **attrs)
-        whole = graph.emit(relax.op.permute_dims(whole, _SWAP_HEADS))
-        result = graph.emit(call_op("rope", [whole, cos, sin], **attrs))
-        return relax.op.permute_dims(result, _SWAP_HEADS)
-    return None
+    rope, swapped = _rope_behind(graph, fields[0])
+    if rope is None:
+        return None
+    x, cos, sin = rope.args
+    inner = graph.match(x, "relax.permute_dims")
+    first = column_slice(graph, inner.args[0] if swapped and inner is not None else x)
+    rest = column_slice(graph, fields[1])
+    if first is None or rest is None or not first.matrix.same_as(rest.matrix):
+        return None
+    whole = first.matrix
+    if (first.begin, rest.begin, rest.end) != (0, first.end, int(shape_of(whole)[-1])):
+        return None
+    if not swapped:
+        return call_op("rope", [whole, cos, sin], **attributes(rope))
+    whole = graph.emit(relax.op.permute_dims(whole, _SWAP_HEADS))
+    result = graph.emit(call_op("rope", [whole, cos, sin], **attributes(rope)))
+    return relax.op.permute_dims(result, _SWAP_HEADS)
 
 
 def _rope_behind(graph: Graph, expr: relax.Expr) -> tuple[relax.Call | None, bool]:

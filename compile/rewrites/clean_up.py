@@ -23,6 +23,8 @@ from ingot.compile.graph import (
 
 _RESHAPES = ("relax.expand_dims", "relax.squeeze", "relax.flatten")
 _NEUTRAL = {"relax.multiply": 1.0, "relax.divide": 1.0, "relax.add": 0.0, "relax.subtract": 0.0}
+_WIDER = {("int64", "int32"), ("float32", "float16"), ("float32", "bfloat16")}
+"""(wider, narrower): a cast to the wider and back changes nothing."""
 _COMMUTATIVE = ("relax.multiply", "relax.add")
 
 
@@ -48,8 +50,7 @@ def _simplify(graph: Graph, _var: relax.Var, value: relax.Expr) -> relax.Expr | 
     if name == "relax.permute_dims":
         return _simplify_permutation(graph, value)
     if name == "relax.astype":
-        same = str(value.args[0].ty.dtype.dtype) == str(value.attrs.dtype)
-        return value.args[0] if same else None
+        return _simplify_cast(graph, value)
     if name == "relax.strided_slice":
         return value.args[0] if value.ty and same_shape(value, value.args[0]) else None
     if name == "relax.concat" and isinstance(value.args[0], relax.Tuple):
@@ -58,6 +59,23 @@ def _simplify(graph: Graph, _var: relax.Var, value: relax.Expr) -> relax.Expr | 
     if name in _NEUTRAL:
         return _simplify_neutral(value, name)
     return None
+
+
+def _dtype(expr: relax.Expr) -> str:
+    return str(expr.ty.dtype.dtype)
+
+
+def _simplify_cast(graph: Graph, value: relax.Call) -> relax.Expr | None:
+    x, dtype = value.args[0], str(value.attrs.dtype)
+    if _dtype(x) == dtype:
+        return x
+    reshape = graph.match(x, "relax.reshape")
+    source = reshape.args[0] if reshape is not None else x
+    widened = graph.match(source, "relax.astype")
+    if widened is None or _dtype(widened.args[0]) != dtype or (_dtype(source), dtype) not in _WIDER:
+        return None
+    original = widened.args[0]
+    return original if reshape is None else relax.op.reshape(original, reshape.args[1])
 
 
 def _simplify_neutral(value: relax.Call, name: str) -> relax.Expr | None:

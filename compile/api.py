@@ -1,0 +1,114 @@
+"""A model's name to an artifact on disk, with its proof: what `ingot compile` calls."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ingot.compile.report import CompileReport, Observer, Progress
+from ingot.compile.schemes import SCHEMES
+from ingot.errors import UsageError
+from ingot.targets import Target, resolve_target
+
+
+@dataclass(frozen=True, slots=True)
+class CompileResult:
+    """Where the artifact is, what it says of itself and what its making took."""
+
+    path: Path
+    manifest: Any
+    report: CompileReport
+
+
+def compile_model(
+    model: str,
+    *,
+    target: Target | str = "cpu",
+    quant: str | None = None,
+    out: Path | str,
+    keep: Mapping[str, str] | None = None,
+    disable: tuple[str, ...] = (),
+    dump: Path | None = None,
+    max_context_tokens: int | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    allow_unproven: bool = False,
+    prove: bool = True,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> CompileResult:
+    """Compile `model` for `target` into the folder `out`.
+
+    `model` is a Hub id, a checkpoint folder or `demo`; `quant` names a scheme (the target's default
+    otherwise); `keep` maps patterns of tensor names to formats; `disable` names rewrites to leave
+    out. `progress(stage, done, total)` is called as the work goes on. Raises an `IngotError` that
+    says what is wrong; nothing is left at `out` then. With `prove`, the artifact is compared with
+    the eager model, and `ProofError` is raised if it departs unless `allow_unproven`.
+    """
+    import torch
+
+    from ingot.compile.artifact_writer import ArtifactFolder, write_artifact
+    from ingot.compile.pipeline import GraphOptions, compile_graph
+    from ingot.compile.proof import prove_artifact
+    from ingot.compile.rewrites import QUANTIZE, check_names
+    from ingot.compile.storage import FormatRules
+    from ingot.models.capture import capture
+    from ingot.models.resolve import resolve_model
+    from ingot.models.tokenizer import check_tokenizer
+    from ingot.models.weights import open_weights
+
+    target = resolve_target(target) if isinstance(target, str) else target
+    scheme_name = quant or target.default_scheme
+    if scheme_name not in SCHEMES:
+        raise UsageError(
+            f"no quantization scheme is called {scheme_name!r}; schemes are {', '.join(SCHEMES)}"
+        )
+    check_names(disable)
+    scheme = SCHEMES["f32" if QUANTIZE in disable else scheme_name]
+    formats = FormatRules(scheme, tuple((keep or {}).items()))
+    observer = Observer(progress, dump)
+    with ArtifactFolder(Path(out), force=force) as folder:
+        source = resolve_model(
+            model,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+        )
+        config = source.config
+        check_tokenizer(source.path, config.vocab_size)
+        reader = open_weights(source, check_finite=True)
+        context = context_tokens(config, max_context_tokens)
+        with observer.stage("export"):
+            captured = capture(
+                config,
+                dtype=torch.float32,
+                max_context_tokens=context,
+                trust_remote_code=trust_remote_code,
+            )
+        options = GraphOptions(target, formats, frozenset(disable))
+        weights = compile_graph(captured, options, folder.path / "model.so", observer)
+        gc.collect()
+        with observer.stage("weights"):
+            manifest = write_artifact(
+                folder.path, source, reader, captured, options, weights, observer
+            )
+        if prove:
+            with observer.stage("proof"):
+                manifest = prove_artifact(
+                    folder.path, source, allow_unproven=allow_unproven, progress=observer.progress
+                )
+        folder.commit()
+    return CompileResult(Path(out), manifest, observer.report)
+
+
+def context_tokens(config: Any, wanted: int | None) -> int:
+    """The longest context: what the user wants, within what the model was made for."""
+    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
+    limit = limit or getattr(config, "n_positions", None) or 2048
+    if wanted is not None and wanted > limit:
+        raise UsageError(f"--max-context is {wanted}; the model is made for at most {limit} tokens")
+    return int(wanted or limit)

@@ -1,0 +1,185 @@
+"""Machine code, weights and tokenizer to an artifact's folder, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from ingot.compile.pipeline import GraphOptions
+from ingot.compile.report import Observer
+from ingot.compile.storage import WeightTable
+from ingot.compile.weight_expressions import Array
+from ingot.errors import CompileError, UsageError
+from ingot.models.capture import CapturedModel
+from ingot.models.resolve import ModelSource
+from ingot.models.tokenizer import tokenizer_files
+from ingot.models.weights import WeightReader
+from ingot.runtime.artifact import manifest as records
+from ingot.runtime.artifact.weights_file import TensorSpec, WeightsWriter
+
+CODE_NAME = "model.so"
+
+
+class ArtifactFolder:
+    """A temporary folder beside `out` that takes its place when all is written.
+
+    Whatever interrupts the work, nothing half-written stays: the temporary folder is removed and
+    what stood at `out` before stays as it was.
+    """
+
+    def __init__(self, out: Path, *, force: bool) -> None:
+        self._out = out.absolute()
+        self._committed = False
+        if out.exists() and not force:
+            raise UsageError(f"{out} exists already", hint="give another --out, or --force")
+        if out.exists() and not (out / records.MANIFEST_NAME).is_file():
+            raise UsageError(f"{out} is no artifact, so --force does not replace it")
+
+    def __enter__(self) -> ArtifactFolder:
+        try:
+            self._out.parent.mkdir(parents=True, exist_ok=True)
+            self.path = Path(tempfile.mkdtemp(prefix=f".{self._out.name}-", dir=self._out.parent))
+        except OSError as error:
+            raise CompileError(f"can't write to {self._out.parent}: {error.strerror}") from None
+        return self
+
+    def commit(self) -> None:
+        """Put the finished folder in place of `out`."""
+        self.path.chmod(0o755)
+        if self._out.exists():
+            shutil.rmtree(self._out)
+        os.rename(self.path, self._out)
+        self._committed = True
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._committed:
+            shutil.rmtree(self.path, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise CompileError(f"can't write the artifact {self._out}: {error.strerror}") from None
+
+
+def write_artifact(
+    folder: Path,
+    source: ModelSource,
+    reader: WeightReader,
+    captured: CapturedModel,
+    options: GraphOptions,
+    weights: WeightTable,
+    observer: Observer,
+) -> records.Manifest:
+    """Stream the weights and write the manifest beside `model.so`, which is there already."""
+    written, weight_files = _write_weights(folder, reader, weights, observer)
+    names = [CODE_NAME]
+    for file in tokenizer_files(source.path):
+        shutil.copyfile(file, folder / file.name)
+        names.append(file.name)
+    manifest = records.Manifest(
+        ingot_version=version("ingot"),
+        model=_describe_model(source, reader, captured),
+        target=_describe_target(options),
+        scheme=_describe_scheme(options),
+        step=records.StepRecord(
+            vocab_size=captured.vocab_size,
+            max_context_tokens=captured.max_context_tokens,
+            num_layers=captured.num_layers,
+            hidden_size=captured.hidden_size,
+        ),
+        kv_slots=tuple(
+            records.KVSlotRecord(
+                kv_heads=slot.kv_heads,
+                key_dim=slot.key_dim,
+                value_dim=slot.value_dim,
+                window=slot.window,
+                dtype=options.formats.scheme.kv_dtype,  # type: ignore[arg-type]
+            )
+            for slot in captured.kv_slots
+        ),
+        weights=tuple(written),
+        files=(*weight_files, *records.describe_files(folder, names)),
+        versions={name: version(name) for name in ("apache-tvm", "torch", "transformers")},
+        rewrites=tuple(
+            records.RewriteRecord(name=name, matched=matched)
+            for name, matched in observer.report.rewrites.items()
+        ),
+        proof=records.ProofRecord(status="unproven"),
+    )
+    records.write_manifest(folder, manifest)
+    return manifest
+
+
+def _write_weights(
+    folder: Path, reader: WeightReader, weights: WeightTable, observer: Observer
+) -> tuple[list[records.WeightRecord], list[records.FileRecord]]:
+    def read(name: str) -> Array:
+        array: Array = reader.read(name).to(torch.float32).numpy()
+        return array
+
+    stored = list(weights)
+    specs = [TensorSpec(t.name, t.dtype, t.shape) for weight in stored for t in weight.tensors]
+    with WeightsWriter(folder, specs) as writer:
+        for done, weight in enumerate(stored):
+            observer.progress("weights", done, len(stored))
+            arrays = weights.arrays(weight, read)
+            for tensor, array in zip(weight.tensors, arrays, strict=True):
+                writer.append(tensor.name, array)
+    observer.progress("weights", len(stored), len(stored))
+    return writer.weights, writer.files
+
+
+def _describe_model(
+    source: ModelSource, reader: WeightReader, captured: CapturedModel
+) -> records.ModelRecord:
+    config = captured.config
+    parameters = 0
+    for name in sorted(set(captured.parameters.values())):
+        size = 1
+        for extent in reader.shape(name):
+            size *= int(extent)
+        parameters += size
+    described = config.to_diff_dict()
+    described.pop("_name_or_path", None)  # where it was read is no property of the model
+    return records.ModelRecord(
+        name=source.name,
+        source=source.name,
+        revision=source.revision,
+        architecture=(config.architectures or [type(config).__name__])[0],
+        model_type=config.model_type,
+        config=described,
+        num_parameters=parameters,
+    )
+
+
+def _describe_target(options: GraphOptions) -> records.TargetRecord:
+    target = options.target
+    return records.TargetRecord(
+        name=target.name,
+        kind=target.kind,  # type: ignore[arg-type]
+        llvm_cpu=target.llvm_cpu,
+        features=target.features,
+        cuda_arch=target.cuda_arch,
+        page_size_tokens=target.page_size_tokens,
+    )
+
+
+def _describe_scheme(options: GraphOptions) -> records.SchemeRecord:
+    scheme = options.formats.scheme
+    return records.SchemeRecord(
+        name=scheme.name,
+        linear=scheme.linear,
+        embedding=scheme.embedding,
+        head=scheme.head,
+        kv_dtype=scheme.kv_dtype,
+        activations=scheme.activations,
+        keep=dict(options.formats.keep),
+    )

@@ -1,0 +1,108 @@
+"""A captured model to machine code and a table of weights: the graph stages, in order."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import tvm
+from tvm import relax
+
+from ingot.compile.build import add_sampling, derive_step, generate, legalize, plan
+from ingot.compile.graph import GRAPH, bindings_of
+from ingot.compile.importer import ImportedModel, import_program
+from ingot.compile.lowering import LoweredModel, Lowering
+from ingot.compile.report import Observer
+from ingot.compile.rewrites import active_rewrites
+from ingot.compile.rewrites.clean_up import clean_up
+from ingot.compile.schedule import schedule_for_cpu
+from ingot.compile.storage import FormatRules, WeightTable
+from ingot.models.capture import CapturedModel
+from ingot.targets import Target
+
+
+@dataclass(frozen=True, slots=True)
+class GraphOptions:
+    """What the graph stages need to know beside the model."""
+
+    target: Target
+    formats: FormatRules
+    disabled: frozenset[str] = frozenset()
+
+
+def compile_graph(
+    captured: CapturedModel, options: GraphOptions, code: Path, observer: Observer
+) -> WeightTable:
+    """Write the model's code to `code`; gives the weights that it takes, still to be stored."""
+    with observer.stage("import"):
+        imported = import_program(captured)
+        observer.dump(imported.module, "import")
+    with observer.stage("rewrite"):
+        module = rewrite(imported, options.formats, options.disabled, observer)
+    with observer.stage("lower"):
+        lowered = lower(module, imported, captured, options)
+        observer.dump(lowered.module, "lower")
+        observer.report.leftover_operators = count_core_operators(lowered.module)
+    with observer.stage("legalize"):
+        module = legalize(lowered.module)
+        observer.dump(module, "legalize")
+    with observer.stage("schedule"):
+        module = schedule_for_cpu(derive_step(module), options.target)
+        module = add_sampling(module, captured.vocab_size, options.target)
+        observer.dump(module, "schedule")
+    with observer.stage("plan"):
+        module = plan(module)
+        observer.dump(module, "plan")
+    with observer.stage("generate"):
+        generate(module, options.target, code)
+    return lowered.weights
+
+
+def rewrite(
+    imported: ImportedModel,
+    formats: FormatRules,
+    disabled: Collection[str],
+    observer: Observer,
+) -> tvm.IRModule:
+    """Run every rewrite that is not turned off."""
+    names = imported.checkpoint_names
+
+    def format_of(weights: list[relax.Var]) -> str:
+        return formats.format_of([names[weight.name] for weight in weights], "linear").code
+
+    module = imported.module
+    for step in active_rewrites(disabled):
+        started = time.perf_counter()
+        rewritten = step.apply(module, format_of)
+        module = rewritten.module
+        observer.rewritten(step.name, time.perf_counter() - started, rewritten.num_matched)
+        observer.dump(module, step.name)
+    return module
+
+
+def lower(
+    module: tvm.IRModule, imported: ImportedModel, captured: CapturedModel, options: GraphOptions
+) -> LoweredModel:
+    """Operators to kernels; the shape operators that this adds are cleaned up again."""
+    lowered = Lowering(
+        module,
+        checkpoint_names=imported.checkpoint_names,
+        kv_slots=captured.kv_slots,
+        target=options.target,
+        formats=options.formats,
+    ).run()
+    return LoweredModel(clean_up(lowered.module).module, lowered.weights)
+
+
+def count_core_operators(module: tvm.IRModule) -> dict[str, int]:
+    """How often each core operator that will cost a kernel of its own is left."""
+    free = {"relax.call_tir", "relax.call_tir_inplace", "relax.reshape", "relax.astype"}
+    names = Counter(
+        binding.value.op.name
+        for binding in bindings_of(module[GRAPH])
+        if isinstance(binding.value, relax.Call) and isinstance(binding.value.op, tvm.ir.Op)
+    )
+    return {name: count for name, count in sorted(names.items()) if name not in free}

@@ -1,0 +1,38 @@
+"""How far a compiled model may be from eager float32, for each scheme, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Upper limits on the figures of `figures.compare`."""
+
+    max_error: float
+    kl_mean: float
+    greedy_must_match: bool
+    reason: str
+
+
+BOUNDS: dict[str, Bounds] = {
+    "f32": Bounds(
+        1e-4,
+        1e-5,
+        True,
+        "only the order of float32 sums differs: some 1e-6 a layer over tens of layers",
+    ),
+    "bf16": Bounds(
+        0.05,
+        0.02,
+        False,
+        "weights keep 8 bits of mantissa (checkpoints in bfloat16 lose nothing); the cache rounds",
+    ),
+    "f16": Bounds(0.02, 0.01, False, "weights and cache keep 11 bits of mantissa"),
+    "w8": Bounds(
+        0.15, 0.05, False, "weights and activations in steps of 1/127 of a group's largest value"
+    ),
+    "w4": Bounds(
+        0.6, 0.6, False, "weights in steps of 1/8 of a group's largest value, round to nearest"
+    ),
+}

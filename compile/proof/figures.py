@@ -1,0 +1,57 @@
+"""Two traces to the figures that say how far they are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ingot.compile.proof.traces import Floats, Trace
+
+
+def compare(eager: Sequence[Trace], compiled: Sequence[Trace]) -> dict[str, Any]:
+    """Errors are relative to the largest magnitude of what eager computed.
+
+    `kl` is the divergence of the compiled from the eager next-token distribution in nats, `top1`
+    the share of positions where both have the same largest logit.
+    """
+    expected = np.concatenate([trace.logits for trace in eager])
+    actual = np.concatenate([trace.logits for trace in compiled])
+    divergence = _kl(expected, actual)
+    layers = []
+    for i in range(len(eager[0].hidden)):
+        hidden = np.concatenate([trace.hidden[i] for trace in eager])
+        found = np.concatenate([trace.hidden[i] for trace in compiled])
+        layers.append(_figure(relative_error(hidden, found).max()))
+    error = relative_error(expected, actual)
+    return {
+        "max_error": _figure(error.max()),
+        "mean_error": _figure(error.mean()),
+        "kl_mean": _figure(divergence.mean()),
+        "kl_max": _figure(divergence.max()),
+        "top1": _figure((expected.argmax(-1) == actual.argmax(-1)).mean()),
+        "layer_errors": layers,
+    }
+
+
+def relative_error(expected: Floats, actual: Floats) -> Floats:
+    """`|actual - expected|` by the largest magnitude; an infinity where one is not finite."""
+    scale = float(np.abs(expected).max()) or 1.0
+    error: Floats = np.abs(actual - expected) / scale
+    return np.where(np.isfinite(error), error, np.float32(np.inf))
+
+
+def _log_softmax(logits: Floats) -> Any:
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def _kl(expected: Floats, actual: Floats) -> Any:
+    p, q = _log_softmax(expected), _log_softmax(actual)
+    return np.maximum((np.exp(p) * (p - q)).sum(-1), 0.0)
+
+
+def _figure(value: Any) -> float:
+    """Three significant digits: enough to judge by, few enough to be the same on every run."""
+    return float(f"{float(value):.3g}")

@@ -1,0 +1,78 @@
+"""Schedule what has no kernel of ours: inline elementwise producers, spread rows, vectorise columns.
+
+Functions that fusion made of core operators are loops in order; on a CPU each gets its outer
+spatial loops over the cores and its innermost one in vectors. Hand-scheduled kernels are left alone.
+"""
+
+from __future__ import annotations
+
+import tvm
+from tvm import s_tir, tirx
+
+from ingot.targets import Target
+
+_SPATIAL = 0  # tirx.IterVar.DataPar
+
+# Below this many elements the work is done before another core wakes up.
+_PARALLEL_ELEMENTS = 16384
+
+
+def schedule_for_cpu(module: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """Schedule every `PrimFunc` that is not marked as scheduled."""
+    scheduled = tvm.IRModule(dict(module.functions_items()), attrs=module.attrs)
+    for variable, function in module.functions_items():
+        if isinstance(function, tirx.PrimFunc) and "tirx.is_scheduled" not in function.attrs:
+            scheduled[variable] = _schedule(function, target)
+    return scheduled
+
+
+def _schedule(function: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
+    schedule = s_tir.Schedule(tvm.IRModule({"main": function}))
+    root = schedule.get_sblock("root")
+    for block in schedule.get_child_blocks(root):
+        if _is_inlinable(schedule, block):
+            schedule.compute_inline(block)
+    for block in schedule.get_child_blocks(root):
+        _spread(schedule, block, target)
+    result = schedule.mod["main"].with_attr("tirx.is_scheduled", True)
+    return result.without_attr("global_symbol") if "global_symbol" in result.attrs else result
+
+
+def _iterators(schedule: s_tir.Schedule, block: s_tir.schedule.SBlockRV) -> list[tirx.IterVar]:
+    return list(schedule.get(block).iter_vars)
+
+
+def _is_inlinable(schedule: s_tir.Schedule, block: s_tir.schedule.SBlockRV) -> bool:
+    if any(v.iter_type != _SPATIAL for v in _iterators(schedule, block)):
+        return False
+    if not schedule.get_consumers(block):
+        return False
+    try:
+        schedule.copy().compute_inline(block)
+    except s_tir.ScheduleError:
+        return False
+    return True
+
+
+def _spread(schedule: s_tir.Schedule, block: s_tir.schedule.SBlockRV, target: Target) -> None:
+    iterators, loops = _iterators(schedule, block), schedule.get_loops(block)
+    if len(iterators) != len(loops) or not loops:
+        return
+    kinds = [v.iter_type for v in iterators]
+    num_spatial = (
+        kinds.index(next((k for k in kinds if k != _SPATIAL), None))
+        if any(k != _SPATIAL for k in kinds)
+        else len(kinds)
+    )
+    if any(kind == _SPATIAL for kind in kinds[num_spatial:]) or num_spatial == 0:
+        return
+    outer, inner = loops[:num_spatial], None
+    if num_spatial == len(loops):
+        extent = schedule.get(loops[-1]).extent
+        lanes = target.float32_lanes
+        if isinstance(extent, tirx.IntImm) and int(extent) >= lanes and int(extent) % lanes == 0:
+            outer, inner = loops[:-1], loops[-1]
+            _, vector = schedule.split(inner, [None, lanes])
+            schedule.vectorize(vector)
+    if outer:
+        schedule.parallel(schedule.fuse(*outer) if len(outer) > 1 else outer[0])
