@@ -20,6 +20,8 @@ from ingot.models.export import export_program, split_inputs
 from ingot.models.layers import find_decoder_layers, mark_layer_outputs
 from ingot.models.names import parameter_names
 from ingot.models.rope import freeze_rope
+from ingot.models.token_mixing import check_tokens_stay_apart
+from ingot.models.unsupported import unsupported_module
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ def prepare(model: Any, max_context_tokens: int) -> CapturedForward:
     """Switch a freshly built transformers model to Ingot's operators, in place."""
     attention.register()
     config: Any = model.config
+    refuse_experts(model)
     frozen_ropes = freeze_rope(model, max_context_tokens)
     model.set_attn_implementation(attention.NAME)
     for module in model.modules():  # families without the interface ignore the call above
@@ -98,6 +101,9 @@ def capture(
     fake_parameters(model)
     forward = prepare(model, max_context_tokens)
     program = export_program(forward, max_context_tokens)
+    if not forward.recorder.kv_slots:
+        raise unsupported_module("no attention", model, "")
+    check_tokens_stay_apart(program.graph)
     weights, constants = split_inputs(program)
     return CapturedModel(
         program=program,
@@ -113,6 +119,18 @@ def capture(
     )
 
 
+def refuse_experts(model: nn.Module) -> None:
+    """Mixtures of experts need an operator of their own, as attention does."""
+    for path, module in model.named_modules():
+        if hasattr(module, "has_gate") and hasattr(module, "is_transposed"):  # transformers' mark
+            raise unsupported_module("mixture of experts", module, path)
+
+
 def check_context(config: Any, max_context_tokens: int) -> None:
-    if max_context_tokens < 1:
-        raise ModelError(f"max_context_tokens is {max_context_tokens}; it must be at least 1")
+    """Raise ModelError for a context that the model has no positions for."""
+    longest = getattr(config, "max_position_embeddings", None)
+    if max_context_tokens < 1 or (longest is not None and max_context_tokens > longest):
+        allowed = "at least 1" if longest is None else f"1 to {longest}"
+        raise ModelError(
+            f"the context is {max_context_tokens} tokens; {config.model_type} allows {allowed}"
+        )

@@ -71,6 +71,14 @@ _GPT: Mapping[str, Any] = MappingProxyType(
         "eos_token_id": 2,
     }
 )
+_MULTIPLIERS: Mapping[str, Any] = MappingProxyType(
+    {
+        "embedding_multiplier": 2.0,
+        "logits_scaling": 3.0,
+        "residual_multiplier": 0.5,
+        "attention_multiplier": 0.3,
+    }
+)
 _LONGROPE: Mapping[str, Any] = MappingProxyType(
     {
         "short_factor": [1.0, 1.5, 2.0, 2.5],
@@ -254,12 +262,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "granite",
         ("multipliers of embedding, attention, residual and logits",),
-        {
-            "embedding_multiplier": 2.0,
-            "logits_scaling": 3.0,
-            "residual_multiplier": 0.5,
-            "attention_multiplier": 0.3,
-        },
+        _MULTIPLIERS,
     ),
     Family("nemotron", ("squared ReLU", "LayerNorm weight + 1", "partial rotary")),
     Family(
@@ -277,9 +280,25 @@ FAMILIES: tuple[Family, ...] = (
     Family("arcee", ("squared ReLU",)),
     Family("helium", ("interleaved RoPE",), {"head_dim": 8}),
     Family("persimmon", ("fused q/k/v", "q/k norm", "squared ReLU")),
-    Family("ministral", ("sliding window on some layers",), {**_SLIDING, **_rope("default")}),
-    Family("ministral3", ("queries scaled by position",)),
-    Family("cwm", ("sliding window on some layers",), _SLIDING),
+    Family(
+        "ministral",
+        ("sliding window on some layers",),
+        {**_SLIDING, "head_dim": 8, **_rope("default")},
+    ),
+    Family(
+        "ministral3",
+        ("queries scaled by position", "YaRN"),
+        {
+            "head_dim": 8,
+            **_rope(
+                "yarn",
+                factor=4.0,
+                original_max_position_embeddings=8,
+                llama_4_scaling_beta=0.5,
+            ),
+        },
+    ),
+    Family("cwm", ("sliding window on some layers",), {**_SLIDING, "head_dim": 8}),
     Family(
         "vaultgemma",
         ("softcap on scores and logits",),
@@ -294,6 +313,12 @@ FAMILIES: tuple[Family, ...] = (
     Family("diffllama", ("differential attention",)),
     Family("bitnet", ("norms inside attention and MLP",)),
     Family("nanochat", ("ReLU squared", "norm without weights")),
+    Family(
+        "granite_swa",
+        ("sliding window on some layers", "multipliers"),
+        {**_SLIDING, **_MULTIPLIERS},
+    ),
+    Family("hyperclovax", ("multipliers", "norms after blocks"), _MULTIPLIERS),
     Family("jais2", ("squared ReLU", "LayerNorm")),
 )
 

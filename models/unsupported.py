@@ -1,11 +1,13 @@
 """Turns a construct that can't be imported into an error with its module and source line."""
 
+import inspect
 import sys
 import traceback
 from types import FrameType, TracebackType
 from typing import Any
 
 import torch
+from torch import nn
 
 from ingot.errors import UnsupportedModelError
 
@@ -32,6 +34,19 @@ def unsupported(construct: str, module_path: str = "") -> UnsupportedModelError:
     while frame is not None and not _is_model_code(frame.f_code.co_filename):
         frame = frame.f_back
     line = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+    return _error(construct, module_path, line)
+
+
+def unsupported_module(
+    construct: str, module: nn.Module, module_path: str
+) -> UnsupportedModelError:
+    """The error for a module that is refused before it runs; the line is its class's."""
+    line = ""
+    try:
+        lines, number = inspect.getsourcelines(type(module))
+        line = f"{inspect.getsourcefile(type(module))}:{number}" if lines else ""
+    except (OSError, TypeError):  # built at run time: there is no source to show
+        line = type(module).__qualname__
     return _error(construct, module_path, line)
 
 
