@@ -1,7 +1,7 @@
-"""Turns one block of query rows into TIR: scores, online softmax and weighted values, page by page.
+"""Turns one block of query rows into TIR: scores, online softmax and weighted values by page.
 
-Every step is emitted by Python loops over the tile shapes; only tokens, pages, spans and key_dim are
-loops at run time.
+Every step is emitted by Python loops over the tile shapes; only tokens, pages, spans and key_dim
+are loops at run time.
 """
 
 from __future__ import annotations
@@ -391,7 +391,7 @@ class BlockKernel:
         part_output: Buffer,
         part_row: Expr,
     ) -> None:
-        """Fold one span into a row's running softmax; a span without visible keys changes nothing."""
+        """Fold one span into a row's running softmax; one without visible keys changes nothing."""
         old, maximum_ = let(whole.maximum[row], 1), let(part_maximum, 1)
         new = let(maximum(old, maximum_), 1)
         keep, take = exp(old - new, 1), exp(maximum_ - new, 1)

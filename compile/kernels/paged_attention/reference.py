@@ -1,4 +1,4 @@
-"""Turns queries and paged keys and values into attention output in float64, a sequence at a time."""
+"""Turns queries and paged keys and values into attention output in float64, by sequence."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Pick rows of a matrix."""

@@ -1,0 +1,1 @@
+"""Pick the next token from logits, after penalties."""
