@@ -66,9 +66,9 @@ def _row_tokens(sequence: Sequence) -> dict[int, float]:
 
 def build_penalties(sequences: Seq[Sequence]) -> PenaltyInputs | None:
     """None when no row's logits change, which is the usual case."""
-    if not any(s.params.has_penalties or _forbidden_tokens(s) for s in sequences):
-        return None
     rows = [_row_tokens(sequence) for sequence in sequences]
+    if not any(rows):
+        return None
     offsets = np.zeros(len(rows) + 1, np.int32)
     np.cumsum([len(row) for row in rows], out=offsets[1:])
     counts = [s.output_counts[t] for s, row in zip(sequences, rows, strict=True) for t in row]

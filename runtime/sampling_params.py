@@ -106,16 +106,6 @@ class SamplingParams:
     def stop_strings(self) -> tuple[str, ...]:
         return tuple(self.stop)
 
-    @property
-    def has_penalties(self) -> bool:
-        """Whether logits change before sampling."""
-        return bool(
-            self.repetition_penalty != 1.0
-            or self.presence_penalty
-            or self.frequency_penalty
-            or self.logit_bias
-        )
-
     def check_vocabulary(self, vocab_size: int) -> None:
         """Raise if a token id is not one of the model's."""
         for name in ("logit_bias", "stop_token_ids"):

@@ -43,7 +43,9 @@ def aligned(values: Any, dtype: DTypeLike) -> NDArray[Any]:
 
 def as_tensor(array: NDArray[Any]) -> Any:
     """Lend an array to compiled code without a copy; the tensor keeps the array alive."""
-    assert array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0, "misaligned buffer"
+    # An empty array may be anywhere: nothing reads it.
+    is_aligned = array.ctypes.data % ALIGNMENT == 0 or not array.size
+    assert array.flags.c_contiguous and is_aligned, "misaligned buffer"
     return tvm_ffi.from_dlpack(array)
 
 

@@ -38,6 +38,8 @@ PLAIN = make_sequence([1, 2], [3], SamplingParams())
 
 def test_usually_there_is_nothing_to_penalize() -> None:
     assert build_penalties([PLAIN, PLAIN]) is None
+    fresh = make_sequence([1], [], SamplingParams(presence_penalty=1, frequency_penalty=1))
+    assert build_penalties([fresh]) is None, "no output yet"
 
 
 def test_penalties_of_a_batch() -> None:

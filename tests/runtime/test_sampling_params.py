@@ -11,7 +11,6 @@ from ingot.runtime.sampling_params import SamplingParams
 def test_defaults_are_greedy() -> None:
     params = SamplingParams()
     assert params.temperature == 0
-    assert not params.has_penalties
     assert params.stop_strings == ()
 
 
@@ -24,19 +23,6 @@ def test_caller_cannot_change_it_later() -> None:
     params = SamplingParams(logit_bias=bias)
     bias[2] = 3.0
     assert params.logit_bias == {1: 2.0}
-
-
-@pytest.mark.parametrize(
-    "wishes",
-    [
-        {"repetition_penalty": 1.1},
-        {"presence_penalty": -0.5},
-        {"frequency_penalty": 0.5},
-        {"logit_bias": {3: 1.0}},
-    ],
-)
-def test_penalties(wishes: dict[str, Any]) -> None:
-    assert SamplingParams(**wishes).has_penalties
 
 
 @pytest.mark.parametrize(

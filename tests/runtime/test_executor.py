@@ -1,0 +1,101 @@
+"""The compiled executor agrees with the fake one, call by call."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ingot.runtime.artifact import load_artifact
+from ingot.runtime.artifact.manifest import KVSlotRecord
+from ingot.runtime.executor import CompiledExecutor, create_kv_pools, kv_page_bytes
+from ingot.runtime.sampling import PenaltyInputs, SamplingInputs
+from ingot.runtime.step_inputs import StepInputs
+
+SLOTS = (
+    KVSlotRecord(kv_heads=2, key_dim=8, value_dim=4, window=0, dtype="bfloat16"),
+    KVSlotRecord(kv_heads=1, key_dim=16, value_dim=16, window=9, dtype="float32"),
+)
+
+
+@pytest.fixture(scope="module")
+def executor(toy_folder: Path) -> CompiledExecutor:
+    return CompiledExecutor(load_artifact(toy_folder), num_pages=4, num_threads=1)
+
+
+def int32s(*values: Any) -> np.ndarray:
+    return np.array(values, np.int32)
+
+
+def floats(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def two_prompts() -> StepInputs:
+    return StepInputs(
+        token_ids=int32s(3, 1, 4, 9),
+        positions=int32s(0, 1, 2, 0),
+        slots=int32s(32, 33, 34, 16),
+        page_table=int32s([2], [1]),
+        query_offsets=int32s(0, 3, 4),
+        context_lengths=int32s(3, 1),
+        logit_rows=int32s(2, 3),
+    )
+
+
+def test_step(executor: CompiledExecutor, toy: ModuleType) -> None:
+    logits = executor.step(two_prompts())
+    for row, tokens in enumerate(([3, 1, 4], [9])):
+        np.testing.assert_allclose(
+            executor.read_row(logits, row), toy.toy_logits(tokens), rtol=1e-5, atol=1e-5
+        )
+
+
+def test_penalize_changes_the_logits_in_place(executor: CompiledExecutor) -> None:
+    logits = executor.step(two_prompts())
+    before = executor.read_row(logits, 1)
+    executor.penalize(
+        logits,
+        PenaltyInputs(
+            row_offsets=int32s(0, 0, 2),
+            tokens=int32s(9, 5),
+            output_counts=int32s(0, 3),
+            seen=int32s(1, 0),
+            bias=floats(2, 0),
+            repetition=floats(1, 2),
+            presence=floats(0, 0.5),
+            frequency=floats(0, 0.25),
+        ),
+    )
+    expected = before.copy()
+    expected[9] = (before[9] / 2 if before[9] > 0 else before[9] * 2) + 2
+    expected[5] = before[5] - 0.5 - 0.75
+    np.testing.assert_allclose(executor.read_row(logits, 1), expected, rtol=1e-6)
+
+
+def test_sample(executor: CompiledExecutor, toy: ModuleType) -> None:
+    logits = executor.step(two_prompts())
+    inputs = SamplingInputs(
+        temperature=floats(0, 1),
+        top_k=int32s(0, 0),
+        top_p=floats(1, 1),
+        min_p=floats(0, 0),
+        uniform=floats(0.3, 0.3),
+    )
+    tokens = executor.sample(logits, inputs)
+    scores = toy.toy_logits([9])
+    shares = np.cumsum(np.exp(scores) / np.exp(scores).sum())
+    assert tokens == [int(toy.toy_logits([3, 1, 4]).argmax()), int(np.searchsorted(shares, 0.3))]
+    assert all(type(token) is int for token in tokens)
+
+
+def test_pools() -> None:
+    pools = create_kv_pools(SLOTS, num_pages=3, page_size=16)
+    assert [(pool.shape, str(pool.dtype)) for pool in pools] == [
+        ((3, 2, 8, 16), "uint16"),  # K: tokens in vector lanes
+        ((3, 2, 16, 4), "uint16"),
+        ((3, 1, 16, 16), "float32"),
+        ((3, 1, 16, 16), "float32"),
+    ]
+    assert sum(pool.nbytes for pool in pools) == 3 * kv_page_bytes(SLOTS, 16)

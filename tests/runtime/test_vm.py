@@ -1,0 +1,131 @@
+"""Compiled functions take arrays where they lie, keep them alive, and share the machine."""
+
+import gc
+import threading
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ingot.errors import ArtifactCorruptError, UsageError
+from ingot.runtime.vm import (
+    ALIGNMENT,
+    VirtualMachine,
+    aligned,
+    aligned_zeros,
+    as_array,
+    as_tensor,
+    as_tuple,
+    available_cpus,
+)
+
+
+@pytest.fixture(scope="module")
+def machine(toy_folder: Path) -> VirtualMachine:
+    return VirtualMachine(toy_folder / "model.so", num_threads=1)
+
+
+def step_arguments(toy: ModuleType, tokens: list[int], num_pages: int = 4) -> list[Any]:
+    count = len(tokens)
+    page_table = np.arange(num_pages)[None, ::-1]
+    places = np.arange(count)
+    slots = page_table[0, places // toy.PAGE] * toy.PAGE + places % toy.PAGE
+    arrays = [tokens, places, slots, page_table, [0, count], [count], [count - 1]]
+    pools = [aligned_zeros((num_pages, 1, 1, toy.PAGE), np.float32)]
+    pools.append(aligned_zeros((num_pages, 1, toy.PAGE, 1), np.float32))
+    weights = [aligned(toy.toy_weights(), np.float32)]
+    inputs = [as_tensor(aligned(array, np.int32)) for array in arrays]
+    return [*inputs, as_tuple(pools), as_tuple(weights)]
+
+
+def test_step(machine: VirtualMachine, toy: ModuleType) -> None:
+    arguments = step_arguments(toy, [3, 1, 4] * 11)
+    gc.collect()  # the tensors hold the only references to their arrays
+    logits = as_array(machine.call("step", *arguments))
+    np.testing.assert_allclose(logits, [toy.toy_logits([3, 1, 4] * 11)], rtol=1e-5, atol=1e-5)
+
+
+def test_functions(machine: VirtualMachine) -> None:
+    assert machine.has("step") and machine.has("penalize")
+    assert not machine.has("trace")
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (7, 3), (64,)])
+@pytest.mark.parametrize("dtype", ["float32", "int8", "uint16"])
+def test_buffers_are_aligned(shape: tuple[int, ...], dtype: str) -> None:
+    array = aligned_zeros(shape, dtype)
+    assert array.shape == shape and array.dtype == dtype
+    assert array.ctypes.data % ALIGNMENT == 0 or not array.size
+    as_tensor(array)
+    np.testing.assert_array_equal(aligned(array + 3, dtype), array + 3)
+
+
+def test_a_misaligned_buffer_is_refused() -> None:
+    with pytest.raises(AssertionError, match="misaligned"):
+        as_tensor(aligned_zeros((32,), np.int32)[1:])
+    with pytest.raises(AssertionError, match="misaligned"):
+        as_tensor(aligned_zeros((32, 32), np.int32).T[:, :16])
+
+
+def test_wrong_arguments_raise_and_do_not_crash(machine: VirtualMachine, toy: ModuleType) -> None:
+    with pytest.raises(RuntimeError, match="expects 9 arguments"):
+        machine.call("step", *step_arguments(toy, [1])[:-1])
+
+
+@pytest.mark.parametrize("num_threads", [0, -1, 4096])
+def test_thread_counts(toy_folder: Path, num_threads: int) -> None:
+    with pytest.raises(UsageError, match=f"num_threads is {num_threads}; this process may use 1"):
+        VirtualMachine(toy_folder / "model.so", num_threads)
+
+
+def test_threads_of_each_calling_thread(toy_folder: Path, toy: ModuleType) -> None:
+    """TVM has a pool for each calling thread; each gets the number that was asked for."""
+    from ingot.runtime.ffi import tvm_ffi
+
+    counts = []
+
+    def call(num_threads: int) -> None:
+        machine = VirtualMachine(toy_folder / "model.so", num_threads)
+        machine.call("step", *step_arguments(toy, [1]))
+        counts.append(tvm_ffi.get_global_func("runtime.NumThreads")())
+
+    wanted = list(range(1, len(available_cpus()) + 1))
+    for num_threads in wanted:
+        thread = threading.Thread(target=call, args=[num_threads])
+        thread.start()
+        thread.join()
+    assert counts == wanted
+
+
+def test_other_threads_run_meanwhile(machine: VirtualMachine, toy: ModuleType) -> None:
+    """The GIL is not held while compiled code runs: a counter goes on counting."""
+    arguments = step_arguments(toy, [1] * 2048, num_pages=2048 // toy.PAGE)
+    rows = as_tensor(aligned(np.arange(2048), np.int32))
+    arguments[6] = rows  # every row wants logits: much work
+    done = threading.Event()
+    ticks: list[float] = []
+
+    def tick() -> None:
+        while not done.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    start = time.perf_counter()
+    machine.call("step", *arguments)
+    end = time.perf_counter()
+    done.set()
+    thread.join()
+    assert end - start > 0.03, "too short to tell"
+    assert sum(start < tick < end for tick in ticks) >= 5
+
+
+@pytest.mark.parametrize("data", [b"", b"\x7fELF but not really"])
+def test_broken_code(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "model.so").write_bytes(data)
+    with pytest.raises(ArtifactCorruptError, match=r"model\.so can't be loaded"):
+        VirtualMachine(tmp_path / "model.so", 1)
