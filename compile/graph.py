@@ -17,7 +17,7 @@ from tvm import relax
 from tvm_ffi import structural_equal
 
 GRAPH = "trace"
-"""The function that the graph stages rewrite: the step with every layer's output beside the logits."""
+"""The function that the graph stages rewrite: the step that gives every layer's output too."""
 
 Rule = Callable[["Graph", relax.Var, relax.Expr], relax.Expr | None]
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import tvm
 from tvm import relax
 
-from ingot.compile.build import add_sampling, derive_step, generate, legalize, plan
+from ingot.compile.build import derive_step, generate, legalize, plan
 from ingot.compile.graph import GRAPH, bindings_of
 from ingot.compile.importer import ImportedModel, import_program
 from ingot.compile.lowering import LoweredModel, Lowering
 from ingot.compile.report import Observer
 from ingot.compile.rewrites import active_rewrites
 from ingot.compile.rewrites.clean_up import clean_up
+from ingot.compile.sampling_functions import add_sampling
 from ingot.compile.schedule import schedule_for_cpu
 from ingot.compile.storage import FormatRules, WeightTable
 from ingot.models.capture import CapturedModel
