@@ -77,7 +77,7 @@ def prepare(model: Any, max_context_tokens: int) -> CapturedForward:
     """Switch a freshly built transformers model to Ingot's operators, in place."""
     attention.register()
     config: Any = model.config
-    refuse_experts(model)
+    refuse_modules(model)
     frozen_ropes = freeze_rope(model, max_context_tokens)
     model.set_attn_implementation(attention.NAME)
     for module in model.modules():  # families without the interface ignore the call above
@@ -119,11 +119,13 @@ def capture(
     )
 
 
-def refuse_experts(model: nn.Module) -> None:
-    """Mixtures of experts need an operator of their own, as attention does."""
+def refuse_modules(model: nn.Module) -> None:
+    """Experts and recurrences need operators of their own, as attention does."""
     for path, module in model.named_modules():
         if hasattr(module, "has_gate") and hasattr(module, "is_transposed"):  # transformers' mark
             raise unsupported_module("mixture of experts", module, path)
+        if any(isinstance(child, nn.Conv1d) for child in module.children()):
+            raise unsupported_module("recurrence with a convolution over tokens", module, path)
 
 
 def check_context(config: Any, max_context_tokens: int) -> None:

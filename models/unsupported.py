@@ -52,7 +52,8 @@ def unsupported_module(
 
 def unsupported_exception(error: BaseException, construct: str) -> UnsupportedModelError:
     """The error for an exception that came out of a model's forward while it was exported."""
-    return _error(f"{construct}: {error}", "", _innermost_model_line(error.__traceback__))
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return _error(f"{construct}: {reason}", "", _innermost_model_line(error.__traceback__))
 
 
 def _innermost_model_line(trace: TracebackType | None) -> str:

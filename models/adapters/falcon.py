@@ -17,6 +17,7 @@ from ingot.models.masks import MaskSpec
 
 def adapt(model: nn.Module) -> None:
     modules = replace_method(model, "FalconAttention", "forward", _forward)
+    replace_method(model, "FalconLinear", "forward", _linear)
     first: Any = modules[0]
     if first.config.alibi:
         build = sys.modules[type(model).__module__].build_alibi_tensor
@@ -26,14 +27,21 @@ def adapt(model: nn.Module) -> None:
 
 
 def _split(self: Any, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Fused projection [1, n, ...] -> q, k, v [1, n, heads, D], with as many k heads as differ."""
-    if not self.new_decoder_architecture:
-        q, k, v = self._split_heads(qkv)
-        return q, k, v
-    group = self.num_heads // self.num_kv_heads
-    grouped: Any = qkv.view(*qkv.shape[:2], self.num_kv_heads, group + 2, self.head_dim)
-    q, k, v = grouped.split([group, 1, 1], dim=3)
+    """Fused projection [1, n, ...] -> q, k, v [1, n, heads, D], with as many k heads as differ.
+
+    In all three layouts each key head comes after the queries of its group: one group a head, one
+    group of all heads (multi-query), or `num_kv_heads` groups.
+    """
+    groups = self.num_kv_heads
+    queries = self.num_heads // groups
+    grouped: Any = qkv.view(*qkv.shape[:2], groups, queries + 2, self.head_dim)
+    q, k, v = grouped.split([queries, 1, 1], dim=3)
     return q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3)
+
+
+def _linear(self: Any, input: Tensor) -> Tensor:
+    """FalconLinear as one operator; its own code transposes the weight first."""
+    return nn.functional.linear(input, self.weight, self.bias)
 
 
 def _forward(
