@@ -67,14 +67,16 @@ class CompiledExecutor:
         self._weights = as_tuple(artifact.weights)
 
     def step(self, inputs: StepInputs) -> Any:
-        arguments = [as_tensor(aligned(array, np.int32)) for array in inputs.arrays()]
-        return self.vm.call(self._functions.step, *arguments, self._pools, self._weights)
+        return self._run(self._functions.step, inputs)
 
     def trace(self, inputs: StepInputs) -> list[NDArray[np.float32]]:
-        """A step that also gives every layer's output: `[logits, hidden_0, hidden_1, …]`."""
+        """A step that shows its inside, for the proof: the logits `[m, vocab]`, then the hidden
+        states `[n, hidden]` after each layer."""
+        return [as_array(tensor) for tensor in self._run(self._functions.trace, inputs)]
+
+    def _run(self, function: str, inputs: StepInputs) -> Any:
         arguments = [as_tensor(aligned(array, np.int32)) for array in inputs.arrays()]
-        outputs = self.vm.call(self._functions.trace, *arguments, self._pools, self._weights)
-        return [as_array(output) for output in outputs]
+        return self.vm.call(function, *arguments, self._pools, self._weights)
 
     def read_row(self, logits: Any, row: int) -> NDArray[np.float32]:
         return np.array(as_array(logits)[row])

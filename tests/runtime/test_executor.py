@@ -52,6 +52,12 @@ def test_step(executor: CompiledExecutor, toy: ModuleType) -> None:
         )
 
 
+def test_trace(executor: CompiledExecutor, toy: ModuleType) -> None:
+    logits, hidden = executor.trace(two_prompts())
+    np.testing.assert_allclose(logits[0], toy.toy_logits([3, 1, 4]), rtol=1e-5, atol=1e-5)
+    assert hidden.tolist() == [0, 1, 2, 0]  # the toy model's only layer gives the positions
+
+
 def test_penalize_changes_the_logits_in_place(executor: CompiledExecutor) -> None:
     logits = executor.step(two_prompts())
     before = executor.read_row(logits, 1)

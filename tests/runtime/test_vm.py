@@ -50,7 +50,7 @@ def test_step(machine: VirtualMachine, toy: ModuleType) -> None:
 
 def test_functions(machine: VirtualMachine) -> None:
     assert machine.has("step") and machine.has("penalize")
-    assert not machine.has("trace")
+    assert not machine.has("leap")
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (7, 3), (64,)])

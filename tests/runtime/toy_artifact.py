@@ -313,6 +313,44 @@ def build_module() -> Any:
             logits = done[1]
             return logits
 
+        @R.function
+        def trace(
+            token_ids: R.Tensor(("n",), "int32"),
+            positions: R.Tensor(("n",), "int32"),
+            slots: R.Tensor(("n",), "int32"),
+            page_table: R.Tensor(("b", "p"), "int32"),
+            query_offsets: R.Tensor(("b + 1",), "int32"),
+            context_lengths: R.Tensor(("b",), "int32"),
+            logit_rows: R.Tensor(("m",), "int32"),
+            kv_pools: R.Tuple(
+                R.Tensor(("pages", 1, 1, PAGE), "float32"),
+                R.Tensor(("pages", 1, PAGE, 1), "float32"),
+            ),
+            weights: R.Tuple(R.Tensor((VOCAB, VOCAB), "float32")),
+        ) -> R.Tuple(R.Tensor(("m", VOCAB), "float32"), R.Tensor(("n",), "int32")):
+            n, b, p, m, pages = T.int64(), T.int64(), T.int64(), T.int64(), T.int64()
+            cls = Toy
+            k_pool = kv_pools[0]
+            weight = weights[0]
+            done = R.call_tir_inplace(
+                cls.store_and_score,
+                (
+                    token_ids,
+                    positions,
+                    slots,
+                    page_table,
+                    query_offsets,
+                    context_lengths,
+                    logit_rows,
+                    weight,
+                    k_pool,
+                ),
+                [8, -1],
+                [R.Tensor((pages, 1, 1, PAGE), "float32"), R.Tensor((m, VOCAB), "float32")],
+            )
+            logits = done[1]
+            return (logits, positions)
+
     return Toy
 
 
