@@ -143,7 +143,9 @@ def narrow(value: Expr, dtype: str, lanes: int) -> Expr:
     lowest = (bits >> sixteen) & splat(1, lanes, "uint32")
     rounded = (bits + (lowest + splat(0x7FFF, lanes, "uint32"))) >> sixteen
     quiet = (bits >> sixteen) | splat(0x40, lanes, "uint32")
-    return tirx.Cast(dtype_of("uint16", lanes), tirx.Select(number != number, quiet, rounded))
+    size = bits & splat(0x7FFFFFFF, lanes, "uint32")
+    is_nan = size > splat(0x7F800000, lanes, "uint32")  # TVM folds `x != x` to false
+    return tirx.Cast(dtype_of("uint16", lanes), tirx.Select(is_nan, quiet, rounded))
 
 
 def _reduce(value: Expr, lanes: int, combine: Any) -> Expr:

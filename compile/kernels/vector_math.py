@@ -8,11 +8,11 @@ test_vector_math.py`: at most 2 units in the last place, or 1.2e-7 absolute wher
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tvm import tirx
 
-from ingot.compile.kernels.vector_ir import Expr, dtype_of, fma, let, maximum, minimum, splat
+from ingot.compile.kernels.vector_ir import Expr, dtype_of, fma, let, splat
 
 LOWEST = -3.0e38  # stands for "no score yet": finite, so that LOWEST - LOWEST is zero, not NaN
 
@@ -57,11 +57,16 @@ def polynomial(x: Expr, coefficients: Sequence[float], lanes: int) -> Expr:
     return value
 
 
+def _at_most(x: Expr, limit: Expr) -> Expr:
+    """min(x, limit) that keeps not-a-number."""
+    return tirx.Select(x > limit, limit, x)
+
+
 def exp(x: Expr, lanes: int) -> Expr:
     """e^x; exactly 1 at 0, 0 below -87.33 (and at -inf), infinite above 88.37."""
     x = let(x, lanes)
     low, high = splat(SMALLEST_EXPONENT, lanes), splat(LARGEST_EXPONENT + 0.2, lanes)
-    clamped = let(minimum(maximum(x, low), high), lanes)
+    clamped = let(_at_most(tirx.Select(x < low, low, x), high), lanes)
     shifted = let(fma(clamped, splat(LOG2_E, lanes), splat(ROUNDING, lanes), lanes), lanes)
     n = let(shifted - splat(ROUNDING, lanes), lanes)
     r = fma(n, splat(-LN2_HIGH, lanes), clamped, lanes)
@@ -102,10 +107,7 @@ def tanh(x: Expr, lanes: int) -> Expr:
 
 def erf(x: Expr, lanes: int) -> Expr:
     x = let(x, lanes)
-    size = let(minimum(magnitude(x, lanes), splat(4.0, lanes)), lanes)  # erf(4) rounds to 1
+    size = let(_at_most(magnitude(x, lanes), splat(4.0, lanes)), lanes)  # erf(4) rounds to 1
     near = x * polynomial(let(x * x, lanes), ERF, lanes)
     far = splat(1.0, lanes) - exp(polynomial(size, LOG_ERFC, lanes), lanes)
     return let(tirx.Select(size < splat(1.0, lanes), near, with_sign_of(x, far, lanes)), lanes)
-
-
-Function = Callable[[Expr, int], Expr]

@@ -21,7 +21,6 @@ from ingot.compile.kernels.vector_ir import (
     kernel,
     let,
     load,
-    maximum,
     rows_in_parallel,
     splat,
     store,
@@ -54,7 +53,7 @@ def _quick_gelu(x: Expr, lanes: int) -> Expr:
 
 
 def _relu(x: Expr, lanes: int) -> Expr:
-    return maximum(x, splat(0.0, lanes))
+    return tirx.Select(x < splat(0.0, lanes), splat(0.0, lanes), x)  # keeps not-a-number
 
 
 def _relu2(x: Expr, lanes: int) -> Expr:

@@ -18,7 +18,7 @@ def sigmoid(x: Float) -> Float:
 
 
 def gelu_tanh(x: Float) -> Float:
-    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
 
 
 FUNCTIONS: dict[str, Callable[[Float], Float]] = {

@@ -11,7 +11,8 @@ def to_kv_dtype(x: NDArray[np.float32], dtype: str) -> NDArray[np.generic]:
     if dtype == "bfloat16":
         bits = np.ascontiguousarray(x, np.float32).view(np.uint32).astype(np.uint64)
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-    return x.astype(dtype)
+    with np.errstate(over="ignore"):
+        return x.astype(dtype)
 
 
 def from_kv_dtype(x: NDArray[np.generic], dtype: str) -> NDArray[np.float64]:

@@ -9,6 +9,8 @@ import pytest
 from ingot.compile.fast_inspect import fast_inspect
 from ingot.targets import Target, best_cpu_target, detect_cpu, load_targets
 
+Compiled = Callable[..., list[np.ndarray]]
+
 
 @pytest.fixture(scope="session")
 def wide_target() -> Target:
@@ -22,6 +24,18 @@ def narrow_target() -> Target:
     return load_targets()["cpu:x86-64-v3"]
 
 
+@pytest.fixture(scope="session", params=["narrow", "wide"])
+def target(request: pytest.FixtureRequest) -> Target:
+    """Both of them, one after the other."""
+    chosen: Target = request.getfixturevalue(f"{request.param}_target")
+    return chosen
+
+
+def normal(*shape: int) -> np.ndarray:
+    """Normally distributed float32, from the seed that the test was given."""
+    return np.random.standard_normal(shape).astype(np.float32)
+
+
 def aligned(array: np.ndarray) -> np.ndarray:
     """A copy that starts at a 64-byte boundary, as every buffer of an artifact does."""
     memory = np.empty(array.nbytes + 64, np.uint8)
@@ -31,7 +45,7 @@ def aligned(array: np.ndarray) -> np.ndarray:
     return copy
 
 
-def compile_kernel(function: Any, target: Target) -> Callable[..., list[np.ndarray]]:
+def compile_kernel(function: Any, target: Target) -> Compiled:
     """Compile a PrimFunc; calling it on arrays returns them all as they are after the call."""
     import tvm
 

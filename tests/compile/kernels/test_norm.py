@@ -1,0 +1,49 @@
+"""RMSNorm and LayerNorm: odd widths, heads of a wider matrix, residual add, offset weights."""
+
+import numpy as np
+import pytest
+
+from ingot.compile.kernels.norm.cpu import NormSpec, build
+from ingot.compile.kernels.norm.reference import reference
+from ingot.compile.kernels.vector_ir import pool_dtype
+from ingot.targets import Target
+from tests.compile.kernels.conftest import compile_kernel, normal
+from tests.tolerances import assert_close
+
+SPECS = (
+    NormSpec("rms", 896, 1e-6, residual=True),
+    NormSpec("layer", 131, 1e-5, has_bias=True, residual=True),
+    NormSpec("layer", 77, 1e-5, has_bias=True, rows_per_token=3, row_width=300, column_offset=9),
+    NormSpec("rms", 64, 1e-6, weight_offset=1.0, rows_per_token=14),
+    NormSpec("layer", 80, 1e-5, rows_per_token=2, weight_per_row=True),
+    NormSpec("rms", 8, 1e-6, has_weight=False),
+)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_matches_reference(spec: NormSpec, target: Target) -> None:
+    run = compile_kernel(build(spec, target), target)
+    width = spec.rows_per_token * spec.width
+    shape = width if spec.weight_per_row else spec.width
+    for n in (0, 1, 5, 67):
+        x = normal(n, spec.row_width) + 1
+        residual = normal(n, width) if spec.residual else None
+        weight = normal(shape) if spec.has_weight else None
+        bias = normal(shape) if spec.has_bias else None
+        given = [a for a in (x, residual, weight, bias) if a is not None]
+        empty = np.full((n, width), np.nan, np.float32)
+        outputs = run(*given, *[empty] * (2 if spec.residual else 1))[len(given) :]
+        total, normed = reference(spec, x, residual, weight, bias)
+        assert_close(outputs[-1], normed, "norm")
+        if spec.residual:
+            np.testing.assert_array_equal(outputs[0], total.astype(np.float32))
+
+
+def test_weights_in_bfloat16(target: Target) -> None:
+    spec = NormSpec("rms", 48, 1e-6, weight_dtype="bfloat16")
+    assert pool_dtype("bfloat16") == "uint16"
+    x = normal(3, 48)
+    bits = (normal(48).view(np.uint32) >> 16).astype(np.uint16)
+    weight = (bits.astype(np.uint32) << 16).view(np.float32)
+    got = compile_kernel(build(spec, target), target)(x, bits, np.zeros_like(x))[-1]
+    assert_close(got, reference(spec, x, weight=weight)[1], "norm")

@@ -1,0 +1,171 @@
+"""Attention over pages against float64, and the same bits however a row is batched or chunked."""
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from ingot.compile.kernels.kv_write.reference import to_kv_dtype
+from ingot.compile.kernels.paged_attention.cpu import PagedAttentionSpec, build
+from ingot.compile.kernels.paged_attention.reference import reference
+from ingot.compile.kernels.paged_attention.tiles import choose_tiles
+from ingot.targets import Target, load_targets
+from tests.compile.kernels.conftest import Compiled, compile_kernel, normal
+from tests.tolerances import assert_close
+
+PLAIN = PagedAttentionSpec(14, 2, 64, 64, 0.125)
+# Head sizes, ratios of heads, types and masks; each runs on one of the two targets.
+VARIANTS = (
+    PagedAttentionSpec(4, 4, 80, 80, 0.1, window=37, kv_dtype="bfloat16"),
+    PagedAttentionSpec(
+        8,
+        1,
+        16,
+        24,
+        0.3,
+        chunk=40,
+        softcap=5.0,
+        has_sinks=True,
+        kv_dtype="float16",
+        page_size=16,
+        row_width=200,
+        column_offset=9,
+    ),
+    PagedAttentionSpec(8, 2, 96, 96, 0.1, has_slopes=True),
+    PagedAttentionSpec(4, 1, 256, 128, 0.06, causal=False),
+    PagedAttentionSpec(8, 1, 128, 128, 0.09, window=512, softcap=30.0),
+    PagedAttentionSpec(5, 1, 8, 8, 0.4, has_sinks=True, has_slopes=True),
+)
+# (new tokens, tokens in the cache after them)
+BATCHES = (
+    [(1, 1)],
+    [(5, 5)],
+    [(1, 31), (1, 32), (1, 33), (40, 40), (7, 100), (0, 5), (1, 700), (3, 520)],
+    [(300, 600)],
+    [(1, 1700)],
+    [(2, 1100), (0, 3)],
+    [],
+)
+
+
+@dataclass
+class Batch:
+    """The kernel's arguments for some sequences; slots past a context hold not-a-number."""
+
+    query: np.ndarray
+    pools: tuple[np.ndarray, np.ndarray]
+    page_table: np.ndarray
+    query_offsets: np.ndarray
+    context_lengths: np.ndarray
+    extra: list[np.ndarray]
+
+    def run(self, attend: Compiled, spec: PagedAttentionSpec) -> np.ndarray:
+        out = np.full((len(self.query), spec.num_heads * spec.value_dim), np.nan, np.float32)
+        return attend(*self.arguments(), *self.extra, out)[-1]
+
+    def arguments(self) -> list[np.ndarray]:
+        tables = [self.page_table, self.query_offsets, self.context_lengths]
+        return [self.query, *self.pools, *tables]
+
+    def reference(self, spec: PagedAttentionSpec) -> np.ndarray:
+        extra = list(self.extra)
+        sinks = extra.pop(0) if spec.has_sinks else None
+        slopes = extra.pop(0) if spec.has_slopes else None
+        return reference(spec, *self.arguments(), sinks, slopes)
+
+    def rows(self, sequence: int, new_tokens: int, context: int) -> "Batch":
+        """One sequence alone: `new_tokens` query rows that end at `context`."""
+        end = self.query_offsets[sequence + 1] - (self.context_lengths[sequence] - context)
+        return replace(
+            self,
+            query=self.query[end - new_tokens : end],
+            page_table=self.page_table[sequence : sequence + 1],
+            query_offsets=np.array([0, new_tokens], np.int32),
+            context_lengths=np.array([context], np.int32),
+        )
+
+
+def make_batch(spec: PagedAttentionSpec, sequences: list[tuple[int, int]]) -> Batch:
+    pages_of = [-(-context // spec.page_size) for _, context in sequences]
+    num_pages = sum(pages_of) + 3
+    order = np.random.permutation(num_pages)
+    table = np.zeros((len(sequences), max(pages_of, default=0) + 1), np.int32)
+    key = normal(num_pages, spec.kv_heads, spec.key_dim, spec.page_size)
+    value = normal(num_pages, spec.kv_heads, spec.page_size, spec.value_dim)
+    for i, (number, (_, context)) in enumerate(zip(pages_of, sequences, strict=True)):
+        table[i, :number], order = order[:number], order[number:]
+        if unused := number * spec.page_size - context:
+            key[table[i, number - 1], :, :, -unused:] = np.nan
+            value[table[i, number - 1], :, -unused:] = np.nan
+    new_tokens = [new for new, _ in sequences]
+    extra = [normal(spec.num_heads)] if spec.has_sinks else []
+    extra += [np.abs(normal(spec.num_heads))] if spec.has_slopes else []
+    return Batch(
+        query=normal(sum(new_tokens), spec.row_width) * 2,
+        pools=(to_kv_dtype(key, spec.kv_dtype), to_kv_dtype(value, spec.kv_dtype)),
+        page_table=table,
+        query_offsets=np.cumsum([0, *new_tokens]).astype(np.int32),
+        context_lengths=np.array([context for _, context in sequences], np.int32),
+        extra=extra,
+    )
+
+
+@cache
+def compiled(spec: PagedAttentionSpec, target: Target) -> Compiled:
+    return compile_kernel(build(spec, target), target)
+
+
+def check(spec: PagedAttentionSpec, target: Target) -> None:
+    for sequences in BATCHES:
+        batch = make_batch(spec, sequences)
+        got = batch.run(compiled(spec, target), spec)
+        assert_close(got, batch.reference(spec), "attention")
+
+
+def test_plain(target: Target) -> None:
+    check(PLAIN, target)
+
+
+@pytest.mark.parametrize("i", range(len(VARIANTS)))
+def test_variants(i: int, wide_target: Target, narrow_target: Target) -> None:
+    check(VARIANTS[i], narrow_target if i % 2 else wide_target)
+
+
+def test_a_row_has_the_same_bits_in_any_batch(target: Target) -> None:
+    attend, sequences = compiled(PLAIN, target), [(700, 700), (1, 1300), (9, 64)] + [(1, 40)] * 33
+    batch = make_batch(PLAIN, sequences)
+    together = batch.run(attend, PLAIN)  # enough blocks: no context is split over cores
+    for i in range(3):
+        new, context = sequences[i]
+        first, last = batch.query_offsets[i : i + 2]
+        alone = batch.rows(i, new, context).run(attend, PLAIN)
+        np.testing.assert_array_equal(alone, together[first:last])
+    whole = together[:700]
+    chunks = [batch.rows(0, n, end).run(attend, PLAIN) for n, end in ((130, 130), (570, 700))]
+    np.testing.assert_array_equal(np.concatenate(chunks), whole)
+    for position in (0, 31, 32, 511, 512, 699):
+        decoded = batch.rows(0, 1, position + 1).run(attend, PLAIN)
+        np.testing.assert_array_equal(decoded[0], whole[position])
+
+
+def test_rows_of_no_sequence_are_left_alone(target: Target) -> None:
+    batch = make_batch(PLAIN, [(2, 40)])
+    batch.query = np.concatenate([batch.query, normal(50, PLAIN.row_width)])
+    got = batch.run(compiled(PLAIN, target), PLAIN)
+    assert np.isfinite(got[:2]).all() and np.isnan(got[2:]).all()
+
+
+@pytest.mark.parametrize("group", [1, 2, 3, 4, 5, 7, 8, 12, 16, 48, 71])
+def test_tiles_fit_the_registers(group: int) -> None:
+    for target in load_targets().values():
+        if target.kind != "cpu":
+            continue
+        for block_tokens in (None, 1):
+            spec = PagedAttentionSpec(group, 1, 128, 80, 1.0)
+            tiles = choose_tiles(spec, target, block_tokens=block_tokens)
+            assert tiles.rows >= tiles.block_tokens * group
+            assert tiles.tile_rows % tiles.value_rows == 0
+            widest = max(map(len, tiles.value_chunks))
+            assert tiles.value_rows * widest + widest + 2 <= target.vector_registers
+            assert 2 * tiles.tile_rows + 4 <= target.vector_registers
