@@ -111,6 +111,7 @@ def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> Pat
 
 def read_config(source: ModelSource) -> Any:
     """The transformers configuration of a folder."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
@@ -139,7 +140,7 @@ def read_config(source: ModelSource) -> Any:
         return AutoConfig.from_pretrained(
             source.path, trust_remote_code=source.trust_remote_code, local_files_only=True
         )
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except (StrictDataclassError, ValueError, TypeError, KeyError, OSError) as error:
         raise ModelError(f"{file} is no valid configuration: {_first_line(error)}") from error
 
 
