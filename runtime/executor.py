@@ -13,7 +13,7 @@ from ingot.runtime.artifact.manifest import KVSlotRecord
 from ingot.runtime.artifact.weights_file import storage_dtype
 from ingot.runtime.sampling import PenaltyInputs, SamplingInputs
 from ingot.runtime.step_inputs import StepInputs
-from ingot.runtime.vm import VirtualMachine, aligned, aligned_zeros, as_array, as_tensor, as_tuple
+from ingot.runtime.vm import VirtualMachine, aligned_zeros, as_array, as_tuple, lend
 
 
 class Executor(Protocol):
@@ -75,8 +75,7 @@ class CompiledExecutor:
         return [as_array(tensor) for tensor in self._run(self._functions.trace, inputs)]
 
     def _run(self, function: str, inputs: StepInputs) -> Any:
-        arguments = [as_tensor(aligned(array, np.int32)) for array in inputs.arrays()]
-        return self.vm.call(function, *arguments, self._pools, self._weights)
+        return self.vm.call(function, *lend(inputs.arrays()), self._pools, self._weights)
 
     def read_row(self, logits: Any, row: int) -> NDArray[np.float32]:
         return np.array(as_array(logits)[row])
@@ -91,5 +90,4 @@ class CompiledExecutor:
 
 def _tensors(inputs: PenaltyInputs | SamplingInputs) -> list[Any]:
     """A record's arrays as aligned tensors, in the order of its fields."""
-    arrays = [getattr(inputs, field.name) for field in fields(inputs)]
-    return [as_tensor(aligned(array, array.dtype)) for array in arrays]
+    return lend([getattr(inputs, field.name) for field in fields(inputs)])

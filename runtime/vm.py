@@ -6,9 +6,11 @@ starts at a multiple of 64 bytes, or the process dies. `as_tensor` is the only w
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +29,10 @@ SHARE_ALL_CORES = -3  # TVM's affinity mode that pins no thread to one core
 def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """Zeros at a 64-byte boundary. The system gives the memory page by page, as it is written."""
     kind = np.dtype(dtype)
-    num_bytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    num_bytes = math.prod(shape) * kind.itemsize
     raw = np.zeros(num_bytes + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + num_bytes].view(kind).reshape(shape)
-
-
-def aligned(values: Any, dtype: DTypeLike) -> NDArray[Any]:
-    """Copy values to a 64-byte boundary."""
-    source = np.asarray(values, dtype)
-    copy = aligned_zeros(source.shape, dtype)
-    copy[...] = source
-    return copy
 
 
 def as_tensor(array: NDArray[Any]) -> Any:
@@ -47,6 +41,23 @@ def as_tensor(array: NDArray[Any]) -> Any:
     is_aligned = array.ctypes.data % ALIGNMENT == 0 or not array.size
     assert array.flags.c_contiguous and is_aligned, "misaligned buffer"
     return tvm_ffi.from_dlpack(array)
+
+
+def lend(arrays: Sequence[NDArray[Any]]) -> list[Any]:
+    """Copy small arrays to 64-byte boundaries of one buffer, and lend the copies."""
+    ends = list(accumulate(_round_up(array.nbytes) for array in arrays))
+    buffer = aligned_zeros((ends[-1],), np.uint8)
+    tensors = []
+    for array, end in zip(arrays, ends, strict=True):
+        start = end - _round_up(array.nbytes)
+        copy = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        tensors.append(as_tensor(copy))
+    return tensors
+
+
+def _round_up(num_bytes: int) -> int:
+    return -(-num_bytes // ALIGNMENT) * ALIGNMENT
 
 
 def as_array(tensor: Any) -> NDArray[Any]:
@@ -78,20 +89,16 @@ class VirtualMachine:
             raise ArtifactCorruptError(f"{code_path} can't be loaded: {error}") from error
         self._vm["vm_initialization"](CPU, 0, POOLED)
         self._configured = threading.local()
+        self._functions: dict[str, Any] = {}
 
     def call(self, name: str, *args: Any) -> Any:
         """Run one function. Arguments are tensors, or sequences of tensors for tuples."""
         if not hasattr(self._configured, "done"):
             self._configure_threads()
             self._configured.done = True
-        return self._vm[name](*args)
-
-    def has(self, name: str) -> bool:
-        try:
-            self._vm[name]
-        except AttributeError:
-            return False
-        return True
+        if name not in self._functions:
+            self._functions[name] = self._vm[name]
+        return self._functions[name](*args)
 
     def _configure_threads(self) -> None:
         # TVM has one pool of workers for each calling thread. Its size is fixed by the first use
