@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ingot.bench.backends.base import Setting
+from ingot.bench.checkpoint import train_tokenizer
 from ingot.bench.machine import Machine
 from ingot.bench.prompts import Case
 from ingot.bench.report import (
@@ -25,7 +26,7 @@ TINY: dict[str, object] = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "vocab_size": 131,
+    "vocab_size": 307,
     "max_position_embeddings": 128,
     # larger than the default, so that the greedy token isn't a near tie
     "initializer_range": 0.5,
@@ -44,6 +45,7 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
         torch.manual_seed(0)
         folder = tmp_path_factory.mktemp(model_type)
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        train_tokenizer(folder, size=300)
         return folder
 
     return make
@@ -52,6 +54,16 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
 @pytest.fixture(scope="session")
 def tiny_llama(make_checkpoint: MakeCheckpoint) -> Path:
     return make_checkpoint("llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as the compiled backend prepares it."""
+    from ingot.bench.backends.compiled import ARTIFACT, CompiledBackend
+
+    folder = tmp_path_factory.mktemp("compiled")
+    CompiledBackend().prepare(Setting(model=tiny_llama, folder=folder))
+    return folder / ARTIFACT
 
 
 @pytest.fixture

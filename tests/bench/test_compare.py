@@ -74,24 +74,31 @@ def test_report_and_plots_are_written(tiny_llama: Path, tmp_path: Path) -> None:
     assert (tmp_path / "work" / "fake_backends-Echo" / "measure.log").exists()
 
 
-def test_eager_and_onnxruntime_agree(tiny_llama: Path) -> None:
-    pytest.importorskip("onnxruntime")
+def test_compiled_and_eager_agree(tiny_llama: Path, tiny_artifact: Path) -> None:
     report = compare(
         tiny_llama,
-        backends=["eager", "onnxruntime"],
+        artifact=tiny_artifact,
+        backends=["eager", "compiled"],
         prompt_lengths=[17],
         batch_sizes=[2],
         new_tokens=5,
         repetitions=1,
         threads=1,
     )
+    assert report.settings.quant == "f32"
     for backend in report.backends:
         assert backend.status == "measured", backend.reason
         (found,) = backend.cases
         assert found.agreement is not None
+        # two turns of two texts: the first turn's are compared
         assert found.agreement.num_equal_texts == found.agreement.num_texts == 2
         assert backend.peak_memory_bytes is not None and backend.peak_memory_bytes > 10 << 20
-    assert report.ratio_to_eager("onnxruntime", Case(17, 2), "decode_tokens_per_s") is not None
+    assert report.ratio_to_eager("compiled", Case(17, 2), "decode_tokens_per_s") is not None
+
+
+def test_artifact_of_a_folder_needs_the_folder(tiny_artifact: Path) -> None:
+    with pytest.raises(UsageError, match="was made from a folder called"):
+        compare(tiny_artifact)
 
 
 @pytest.mark.parametrize(
