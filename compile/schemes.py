@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class WeightFormat:
     """How the elements of one weight matrix `[out, in]` are stored.
 
-    `bits` below 16 are symmetric integers with one float32 scale for each run of `group_size`
-    inputs of one output row; `group_size` 0 means one scale for the whole row.
+    `bits` below 16 are symmetric integers with one float16 scale for each run of `group_size`
+    inputs of one output row; `group_size` 0 means one float32 scale for the whole row.
     """
 
     code: str

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from tvm import tirx
 
+from ingot.compile.kernels.matmul.dot_instructions import DotInstruction, dot_instruction
 from ingot.compile.kernels.matmul.reference import SMALLEST_GROUP_MAXIMUM
 from ingot.compile.kernels.matmul.spec import GROUP, QUAD, Layout, LinearSpec
 from ingot.compile.kernels.vector_ir import (
@@ -30,11 +31,13 @@ from ingot.targets.target import Target
 
 QUADS = GROUP // QUAD
 # Registers that a tile needs beside its sums and dots, in units of the block's vectors: packed
-# and unpacked weights, scales; and one for the nibble mask.
+# and unpacked weights, scales.
 EXTRA_VECTORS = 3
-SPARE_REGISTERS = 1
-# From this many rows on, rounding them is worth starting the other threads.
-PARALLEL_ROWS = 16
+# With fewer rows a tile would unpack its weights too often, whatever spills.
+LEAST_ROWS = 2
+# From this many groups on, rounding them is worth starting the other threads: a group takes some
+# 12 ns on a 3 GHz core, threads that are awake take a few microseconds to start.
+PARALLEL_GROUPS = 512
 
 
 class DotTiles:
@@ -44,9 +47,10 @@ class DotTiles:
         self, spec: LinearSpec, target: Target, cut: Layout, x: Buffer, packed: list[Buffer]
     ) -> None:
         self.spec, self.cut, self.x, self.packed = spec, cut, x, packed
+        self.instruction: DotInstruction = dot_instruction(target)
         self.offset = 1 << (spec.format.bits - 1)
-        free = target.vector_registers - SPARE_REGISTERS - EXTRA_VECTORS * cut.vectors
-        self.rows = free // (2 * cut.vectors)
+        used = self.instruction.spare_registers + EXTRA_VECTORS * cut.vectors
+        self.rows = max(LEAST_ROWS, (target.vector_registers - used) // (2 * cut.vectors))
         self.row_bytes = cut.groups * (GROUP + 8)
 
     def prepare(self, n: Expr) -> None:
@@ -55,7 +59,7 @@ class DotTiles:
         self.quads = T.alloc_buffer((n, groups * QUADS), "int32")
         self.scale = T.alloc_buffer((n, groups), "float32")
         self.start = T.alloc_buffer((n, groups), "int32")
-        with T.If(n < PARALLEL_ROWS):
+        with T.If(n * groups < PARALLEL_GROUPS):
             with T.Then(), T.serial(n) as row:
                 self._round_row(row)
             with T.Else(), T.parallel(n) as row:
@@ -105,14 +109,20 @@ class DotTiles:
         T.buffer_store(self.start, total * tirx.const(-self.offset, "int32"), [row, group])
 
     def accumulate(self, sums: list[Register], block: Expr, row: Expr, rows: int) -> None:
-        lanes, vectors = self.cut.lanes, self.cut.vectors
-        dots = [Register(lanes, dtype="int32") for _ in range(rows * vectors)]
+        vectors, instruction = self.cut.vectors, self.instruction
+        dots = [instruction.register() for _ in range(rows * vectors)]
         with T.serial(index(self.cut.groups)) as group:
+            starts = [self.start[row + r, group] for r in range(rows)]
             for r in range(rows):
                 for v in range(vectors):
-                    dots[r * vectors + v].set(splat(self.start[row + r, group], lanes))
+                    dots[r * vectors + v].set(instruction.first(starts[r]))
             self._emit_dots(dots, block, row, rows, group)
-            self._emit_scaling(sums, dots, block, row, rows, group)
+            for v in range(vectors):
+                scale = self._weight_scale(block, group, v)
+                for r in range(rows):
+                    i = r * vectors + v
+                    total = instruction.total(dots[i].value, starts[r])
+                    self._add_scaled(sums[i], total, scale, self.scale[row + r, group])
 
     def _emit_dots(
         self, dots: list[Register], block: Expr, row: Expr, rows: int, group: Expr
@@ -132,39 +142,26 @@ class DotTiles:
                     signed = let(tirx.reinterpret(f"int8x{width}", x), width, "int8")
                     for v in range(vectors):
                         dot = dots[r * vectors + v]
-                        dot.set(_dot_quads(dot.value, codes[v], signed, lanes))
+                        dot.set(self.instruction.add(dot.value, codes[v], signed))
 
     def _codes(self, stored: Expr, half: int, width: int) -> Expr:
+        """The unsigned weights of one quad."""
         if self.spec.format.bits == 8:
             return stored
         low = stored & splat(15, width, "uint8")
         return let(stored >> splat(4, width, "uint8") if half else low, width, "uint8")
 
-    def _emit_scaling(
-        self,
-        sums: list[Register],
-        dots: list[Register],
-        block: Expr,
-        row: Expr,
-        rows: int,
-        group: Expr,
-    ) -> None:
-        lanes, vectors = self.cut.lanes, self.cut.vectors
-        for v in range(vectors):
-            scale = None
-            if self.spec.format.group_size:
-                stored = load(self.packed[1], (block, group, index(v * lanes)), lanes)
-                scale = let(tirx.Cast(f"float32x{lanes}", stored), lanes)
-            for r in range(rows):
-                both = splat(self.scale[row + r, group], lanes)
-                if scale is not None:
-                    both = both * scale
-                i = r * vectors + v
-                dot = tirx.Cast(f"float32x{lanes}", dots[i].value)
-                sums[i].set(fma(dot, both, sums[i].value, lanes))
+    def _weight_scale(self, block: Expr, group: Expr, v: int) -> Expr | None:
+        """The scales of one vector of outputs in one group; none where a row has one scale."""
+        if not self.spec.format.group_size:
+            return None
+        lanes = self.cut.lanes
+        stored = load(self.packed[1], (block, group, index(v * lanes)), lanes)
+        return let(tirx.Cast(f"float32x{lanes}", stored), lanes)
 
-
-def _dot_quads(sums: Expr, unsigned: Expr, signed: Expr, lanes: int) -> Expr:
-    """Add to each int32 lane the dot product of its four uint8 and four int8, exactly."""
-    name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
-    return tirx.call_llvm_pure_intrin(f"int32x{lanes}", name, sums, unsigned, signed)
+    def _add_scaled(self, total: Register, dot: Expr, scale: Expr | None, x_scale: Expr) -> None:
+        lanes = self.cut.lanes
+        both = splat(x_scale, lanes)
+        if scale is not None:
+            both = both * scale
+        total.set(fma(tirx.Cast(f"float32x{lanes}", dot), both, total.value, lanes))

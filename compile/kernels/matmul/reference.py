@@ -41,7 +41,7 @@ def round_activations(x: Floats) -> NDArray[np.float64]:
     inverse = np.where(tiny, np.float32(0), np.float32(127) / np.where(tiny, 1, largest))
     integers = np.rint(grouped * inverse.astype(np.float32))
     scale = largest * np.float32(1 / 127)
-    values = integers.astype(np.float64) * scale.astype(np.float64)
+    values: NDArray[np.float64] = integers.astype(np.float64) * scale.astype(np.float64)
     return values.reshape(tokens, -1)[:, :inputs]
 
 
@@ -55,4 +55,4 @@ def linear(
     """`x @ weight.T + bias` in float64, after `weight` and `x` are rounded as the scheme says."""
     inputs = round_activations(x) if activations == "int8" else x.astype(np.float64)
     out = inputs @ round_weight(weight, format).T
-    return out if bias is None else np.asarray(out + bias)
+    return out if bias is None else out + bias

@@ -74,9 +74,26 @@ class Layout:
 
 
 def effective_activations(spec: LinearSpec, target: Target) -> Activations:
-    """What the activations are really rounded to: int8 needs the target's dot instruction."""
-    wants_int8 = spec.activations == "int8" and spec.format.is_quantized
-    return "int8" if wants_int8 and target.has("avx512_vnni") else "float32"
+    """What the activations are really rounded to: int8 needs an instruction that gains by it.
+
+    The dot product of four bytes (VNNI) serves every quantized format. Without it, the product of
+    byte pairs serves 4-bit weights only: it sums to int16, where 8-bit weights would overflow.
+    """
+    if spec.activations == "float32" or not spec.format.is_quantized:
+        return "float32"
+    if has_quad_dot(target) or (spec.format.bits == 4 and has_pair_dot(target)):
+        return "int8"
+    return "float32"
+
+
+def has_quad_dot(target: Target) -> bool:
+    """Whether the target multiplies four byte pairs and adds them to an int32 lane at once."""
+    return target.vector_bytes == 64 and target.has("avx512_vnni")
+
+
+def has_pair_dot(target: Target) -> bool:
+    """Whether the target multiplies two byte pairs and adds them in an int16 lane."""
+    return target.has({64: "avx512bw", 32: "avx2"}.get(target.vector_bytes, ""))
 
 
 def layout(spec: LinearSpec, target: Target) -> Layout:

@@ -21,6 +21,7 @@ TARGETS = load_targets()
 CASES = [
     *itertools.product(("cpu:x86-64-v3", "cpu:znver4"), FORMATS, ("float32",)),
     *itertools.product(("cpu:znver4",), ("q8", "q8_g32", "q4_g32"), ("int8",)),
+    *itertools.product(("cpu:x86-64-v3", "cpu:x86-64-v4"), ("q4_g32",), ("int8",)),
 ]
 
 
@@ -61,20 +62,41 @@ def test_linear_is_its_reference_and_rows_are_independent(
             np.testing.assert_array_equal(got, whole[:n])
 
 
-@pytest.mark.parametrize("target_name", ["cpu:x86-64-v4", "cpu:cascadelake"])
-@pytest.mark.parametrize("code", ["f32", "q4_g32"])
+@pytest.mark.parametrize(
+    ("target_name", "code"), [("cpu:cascadelake", "q8"), ("cpu:x86-64-v4", "f32")]
+)
 def test_linear_compiles_for_other_targets(target_name: str, code: str) -> None:
     target = TARGETS[target_name]
     compile_kernel(matmul.build(LinearSpec(64, 96, FORMATS[code], "int8", False), target), target)
 
 
-@pytest.mark.parametrize("code", list(FORMATS))
-def test_int8_is_used_only_where_the_target_has_the_instruction(code: str) -> None:
-    spec = LinearSpec(64, 64, FORMATS[code], "int8", False)
-    quantized = FORMATS[code].is_quantized
-    assert matmul.effective_activations(spec, TARGETS["cpu:x86-64-v4"]) == "float32"
-    expected = "int8" if quantized else "float32"
-    assert matmul.effective_activations(spec, TARGETS["cpu:znver4"]) == expected
+@pytest.mark.parametrize(
+    ("target_name", "used"),
+    [
+        ("cpu:x86-64-v3", {"q4_g32"}),
+        ("cpu:x86-64-v4", {"q4_g32"}),
+        ("cpu:cascadelake", {"q8", "q8_g32", "q4_g32"}),
+        ("cpu:znver4", {"q8", "q8_g32", "q4_g32"}),
+    ],
+)
+def test_int8_is_used_where_an_instruction_gains_by_it(target_name: str, used: set[str]) -> None:
+    for code, format in FORMATS.items():
+        spec = LinearSpec(64, 64, format, "int8", False)
+        expected = "int8" if code in used else "float32"
+        assert matmul.effective_activations(spec, TARGETS[target_name]) == expected
+
+
+def test_pair_dot_holds_the_largest_sum(narrow_target: Target) -> None:
+    """Every code 15 and every activation 127: the int16 lanes are as full as they can be."""
+    spec = LinearSpec(16, 64, FORMATS["q4_g32"], "int8", False)
+    weight = np.full((16, 64), 7.0, np.float32)
+    weight[:, ::32] = -8.0  # makes the scale 1
+    x = np.ones((3, 64), np.float32)
+    run = compile_kernel(matmul.build(spec, narrow_target), narrow_target)
+    packed = matmul.pack(weight, spec, narrow_target)
+    got = run(x, *packed, np.empty((3, 16), np.float32))[-1]
+    want = reference.linear(x, weight, None, spec.format, "int8")
+    assert_close(got, want, "linear", float(np.abs(want).max()))
 
 
 def test_extreme_activations_stay_finite(wide_target: Target) -> None:
