@@ -65,7 +65,7 @@ demo: $(VENV)/.ingot-setup ## Compile the embedded model, complete a line of Pyt
 	@echo; echo '== compiled'
 	@$(INGOT) run $(DEMO) "$$PROMPT" --max-tokens 64 --temperature 0 | tee $(DEMO)-compiled.txt
 	@echo; echo '== eager'
-	@$(INGOT) run $(DEMO) "$$PROMPT" --max-tokens 64 --temperature 0 --eager | tee $(DEMO)-eager.txt
+	@$(INGOT) run $(DEMO) "$$PROMPT" --max-tokens 64 --temperature 0 --eager demo | tee $(DEMO)-eager.txt
 	@cmp $(DEMO)-compiled.txt $(DEMO)-eager.txt && { echo; echo '== the same text'; }
 	$(INGOT) bench compare demo --artifact $(DEMO) --backend compiled --backend eager \
 		--prompt-tokens 16 --prompt-tokens 128 --batch 1 --new-tokens 64

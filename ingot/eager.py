@@ -8,21 +8,21 @@ import torch
 from transformers import GenerationConfig
 
 from ingot.models.eager import load_eager
-from ingot.models.resolve import resolve_model
+from ingot.models.resolve import ModelSource
 from ingot.runtime.artifact import read_manifest
 from ingot.runtime.tokenizer import Tokenizer
 
 
-def complete_eagerly(artifact: Path, prompt: str, max_tokens: int | None = None) -> str:
-    """Continue `prompt` greedily in float32 with the `transformers` model of `artifact`.
+def complete_eagerly(
+    artifact: Path, source: ModelSource, prompt: str, max_tokens: int | None = None
+) -> str:
+    """Continue `prompt` greedily in float32 with the `transformers` model that `artifact` is of.
 
-    The tokenizer and the end tokens are the runtime's, so that only the model differs.
+    The tokenizer, the context and the end tokens are the artifact's: only the model differs.
     """
     manifest = read_manifest(artifact)
-    record = manifest.model
     context = manifest.step.max_context_tokens
-    source = resolve_model(record.source, revision=record.revision)
-    tokenizer = Tokenizer(artifact, record.config)
+    tokenizer = Tokenizer(artifact, manifest.model.config)
     prompt_ids = tokenizer.encode(prompt)
     model = load_eager(source, torch.float32, max_context_tokens=context)
     settings = GenerationConfig(

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ingot.cli import bench, chat, compile_, doctor, env, inspect, models, run, targets
+from ingot.cli import bench, chat, compile_, doctor, env, inspect, models, run, targets, verify
 from ingot.errors import IngotError, UsageError
 
 HELP = """\b
@@ -52,6 +52,7 @@ app = typer.Typer(
 app.command("compile")(compile_.compile_model)
 app.command("run")(run.run)
 app.command("chat")(chat.chat)
+app.command("verify")(verify.verify)
 app.command("inspect")(inspect.inspect)
 app.add_typer(bench.app, name="bench")
 app.command("models")(models.models)

@@ -71,6 +71,7 @@ def compile_model(
 
     The artifact's numbers are compared with the eager model's; if they are off, nothing is written.
     """
+    from ingot.cli.logs import hush_libraries
     from ingot.cli.progress import show_progress
     from ingot.cli.report import print_report
     from ingot.targets import resolve_target
@@ -83,6 +84,7 @@ def compile_model(
 
     from ingot.compile.api import compile_model as compile_  # TVM and torch: seconds
 
+    hush_libraries()
     with show_progress() as report:
         result = compile_(
             model,

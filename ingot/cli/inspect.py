@@ -62,6 +62,7 @@ def inspect(
     Reads the manifest alone, so it works whatever the artifact is for.
     """
     from ingot.cli.output import format_bytes, print_fields, print_json, print_table
+    from ingot.cli.proof import print_proof
     from ingot.runtime.artifact import read_manifest
 
     manifest = read_manifest(artifact)
@@ -71,7 +72,7 @@ def inspect(
     print_fields(summarize(manifest))
     if manifest.proof.figures:
         print()
-        print_fields({f"proof {name}": value for name, value in manifest.proof.figures.items()})
+        print_proof(manifest.proof.figures)
     if weights:
         print()
         print_table(

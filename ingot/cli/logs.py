@@ -15,3 +15,10 @@ def start_logging() -> None:
     logger.handlers = [handler]
     logger.setLevel(read_variable("INGOT_LOG").upper())
     logger.propagate = False
+
+
+def hush_libraries() -> None:
+    """Turn off transformers' own progress bars: ours say the same once."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()

@@ -26,8 +26,9 @@ def run(
     stop: sampling.Stop = None,
     threads: Threads = None,
     eager: Annotated[
-        bool, typer.Option("--eager", help="Run the uncompiled model instead, to compare texts.")
-    ] = False,
+        str | None,
+        typer.Option(metavar="MODEL", help="Run this model uncompiled instead, to compare texts."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Continue PROMPT with an artifact.
@@ -57,9 +58,12 @@ def run(
     if eager:
         if params != SamplingParams(max_tokens=max_tokens):
             raise UsageError("--eager takes the likeliest token; --max-tokens is its only option")
+        from ingot.cli.logs import hush_libraries
         from ingot.eager import complete_eagerly
+        from ingot.models.resolve import resolve_model
 
-        continuation = complete_eagerly(artifact, text, max_tokens)
+        hush_libraries()
+        continuation = complete_eagerly(artifact, resolve_model(eager), text, max_tokens)
         if as_json:
             print_json({"text": continuation})
         else:

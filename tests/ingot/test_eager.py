@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ingot.eager import complete_eagerly
+from ingot.models.resolve import resolve_model
 from ingot.runtime.artifact.manifest import (
     Manifest,
     ModelRecord,
@@ -49,7 +50,7 @@ def artifact(tmp_path: Path) -> Path:
         ingot_version="0",
         model=ModelRecord(
             name="checkpoint",
-            source=str(tmp_path / "checkpoint"),
+            source="checkpoint",
             revision=None,
             architecture="LlamaForCausalLM",
             model_type="llama",
@@ -80,9 +81,11 @@ def decode_greedily(checkpoint: Path, token_ids: list[int], count: int) -> str:
 
 
 def test_text_is_greedy(artifact: Path) -> None:
-    expected = decode_greedily(artifact.parent / "checkpoint", [3, 5], 6)
-    assert complete_eagerly(artifact, "w3 w5", 6) == expected
+    source = resolve_model(str(artifact.parent / "checkpoint"))
+    expected = decode_greedily(source.path, [3, 5], 6)
+    assert complete_eagerly(artifact, source, "w3 w5", 6) == expected
 
 
 def test_without_a_limit_the_context_is_filled(artifact: Path) -> None:
-    assert len(complete_eagerly(artifact, "w3 w5").split()) == CONTEXT - 2
+    source = resolve_model(str(artifact.parent / "checkpoint"))
+    assert len(complete_eagerly(artifact, source, "w3 w5").split()) == CONTEXT - 2

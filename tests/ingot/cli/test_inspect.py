@@ -22,6 +22,13 @@ from ingot.runtime.artifact.manifest import (
 )
 
 ZERO = "0" * 64
+PREFILL = {"max_error": 0.25, "mean_error": 0.1, "kl_mean": 0.1, "kl_max": 0.2, "top1": 1.0}
+FIGURES = {
+    "prefill": {**PREFILL, "layer_errors": [0.5]},
+    "decode": {**PREFILL, "layer_errors": [0.75]},
+    "greedy": {"equal": 3, "tokens": 4},
+    "bounds": {"max_error": 0.3},
+}
 
 
 @pytest.fixture
@@ -57,7 +64,7 @@ def artifact(tmp_path: Path) -> Path:
         files=(FileRecord(path="model.so", bytes=1_500_000, sha256=ZERO),),
         versions={"apache-tvm": "0.27.0"},
         rewrites=(RewriteRecord(name="fuse_norm", matched=5),),
-        proof=ProofRecord(status="pending", figures={"max_error": 0.25}),
+        proof=ProofRecord(status="proven", figures=FIGURES),
     )
     write_manifest(tmp_path, manifest)
     return tmp_path
@@ -75,8 +82,11 @@ def test_text_holds_the_facts(artifact: Path) -> None:
     assert fields["kv cache"].strip().startswith("128 B a token")
     assert "model.so 1.5 MB" in fields["files"]
     assert fields["rewrites"].strip() == "fuse_norm 5"
-    assert fields["proof"].strip() == "pending"
-    assert fields["proof max_error"].strip() == "0.25"
+    assert fields["proof"].strip() == "proven"
+    assert ["layer", "0", "error", "0.5", "0.75", "-"] in [
+        line.split() for line in result.stdout.splitlines()
+    ]
+    assert "greedy text  3 of 4 tokens before the texts differ" in result.stdout
 
 
 def test_weights_are_listed_on_request(artifact: Path) -> None:

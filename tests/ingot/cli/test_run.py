@@ -62,15 +62,18 @@ def test_bad_value_is_a_usage_error(engine: Any) -> None:
 
 def test_eager_is_the_uncompiled_model(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "ingot.eager.complete_eagerly", lambda folder, text, count: f" {folder.name} {count}"
+        "ingot.eager.complete_eagerly",
+        lambda folder, source, text, count: f" {folder.name} {source.name} {count}",
     )
-    words = ["run", "folder", "hello", "--eager", "--max-tokens", "3", "--temperature", "0"]
-    assert CliRunner().invoke(app, words).stdout == "hello folder 3\n"
-    assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout) == {"text": " folder 3"}
+    words = "run folder hello --eager demo --max-tokens 3 --temperature 0".split()
+    assert CliRunner().invoke(app, words).stdout == "hello folder demo 3\n"
+    record = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert record == {"text": " folder demo 3"}
     assert engine.made == []
 
 
 def test_eager_refuses_to_sample(engine: Any) -> None:
-    result = CliRunner().invoke(app, ["run", "folder", "hello", "--eager", "--temperature", "1"])
+    words = "run folder hello --eager demo --temperature 1".split()
+    result = CliRunner().invoke(app, words)
     assert result.exit_code == 2
     assert "likeliest" in result.stderr

@@ -1,0 +1,90 @@
+"""An artifact and the model that it came from to a verdict, and to the rewrite at fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ingot.compile.api import compile_model
+from ingot.compile.proof import ProofReport, run_proof
+from ingot.compile.report import Progress
+from ingot.errors import ArtifactError, UsageError
+from ingot.models.resolve import EMBEDDED, ModelSource, resolve_model
+from ingot.runtime.artifact import Manifest, load_artifact, read_manifest, write_manifest
+
+
+def find_source(
+    manifest: Manifest,
+    model: str | None = None,
+    *,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+) -> ModelSource:
+    """The model that an artifact was made from, or the one that the user names for it."""
+    record = manifest.model
+    if model is None and record.source not in EMBEDDED and record.revision is None:
+        raise UsageError(
+            f"the artifact was made from a folder called {record.source}, which may be anywhere",
+            "name the folder with --model",
+        )
+    return resolve_model(
+        model or record.source,
+        revision=None if model else record.revision,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
+
+
+def verify_artifact(
+    folder: Path, source: ModelSource, *, progress: Progress | None = None
+) -> ProofReport:
+    """Check every byte of an artifact, then compare it with the eager model again.
+
+    An artifact that carries no proof yet gets this one.
+    """
+    artifact = load_artifact(folder, verify=True)
+    manifest = artifact.manifest
+    report = run_proof(artifact, source, progress=progress)
+    if manifest.proof.status in ("pending", "unproven"):
+        try:
+            write_manifest(folder, manifest.model_copy(update={"proof": report.record()}))
+        except OSError as error:
+            raise ArtifactError(f"the proof can't be written: {error.strerror}") from error
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The model compiled without one rewrite (without none: the name is empty) and compared."""
+
+    without: str
+    report: ProofReport
+
+
+def bisect_rewrites(
+    folder: Path, source: ModelSource, *, progress: Progress | None = None
+) -> Iterator[Trial]:
+    """Compile the artifact's model again, whole and then without each rewrite that matched.
+
+    A rewrite is at fault if the model is off with it and right without it.
+    """
+    manifest = read_manifest(folder)
+    matched = [rewrite.name for rewrite in manifest.rewrites if rewrite.matched]
+    for name in ("", *matched):
+        with TemporaryDirectory(prefix="ingot-bisect-") as scratch:
+            result = compile_model(
+                str(source.path),
+                target=manifest.target.name,
+                quant=manifest.scheme.name,
+                out=Path(scratch) / "artifact",
+                keep=manifest.scheme.keep,
+                disable=(name,) if name else (),
+                max_context_tokens=manifest.step.max_context_tokens,
+                trust_remote_code=source.trust_remote_code,
+                allow_pickle=source.allow_pickle,
+                prove=False,
+                progress=progress,
+            )
+            yield Trial(name, run_proof(load_artifact(result.path), source))
