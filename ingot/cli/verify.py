@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -80,7 +81,10 @@ def verify(
     if not as_json:
         print_verdict(report)
     if bisect and not report.is_proven:
-        trials = list(bisect_rewrites(artifact, source))
+        trials = []
+        for trial in bisect_rewrites(artifact, source):
+            trials.append(trial)
+            print("without {}: {}".format(*describe_trial(trial)[::2]), file=sys.stderr)
         record["bisect"] = [{"without": t.without, **describe(t.report)} for t in trials]
         if not as_json:
             print()
