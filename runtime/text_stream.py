@@ -45,6 +45,10 @@ class TextStream:
             return ""
         self._tokens.append(token)
         decoded = self._decode(self._tokens)
+        if decoded == self._context_text:
+            # A special token has no text and must not push out the words before it.
+            self._tokens.pop()
+            return ""
         is_whole = not decoded.endswith(REPLACEMENT)
         if is_whole or len(self._tokens) - self._read >= MAX_HELD_TOKENS:
             self._extend(decoded, can_stop)

@@ -54,6 +54,13 @@ def test_the_prompt_keeps_the_space_before_the_first_word() -> None:
     assert run(TextStream(decode_words), [2, 3]) == ["c", " d", ""]
 
 
+def test_a_special_token_leaves_no_trace() -> None:
+    def decode(tokens: list[int]) -> str:
+        return decode_words([token for token in tokens if token < 8])
+
+    assert run(TextStream(decode), [8, 0, 8, 8, 1]) == ["", "a", "", "", " b", ""]
+
+
 def test_half_a_character_in_the_prompt() -> None:
     snowman = list("☃".encode())
     assert "".join(run(TextStream(decode_bytes, prompt=snowman[:2]), [snowman[2], 97])).endswith(
