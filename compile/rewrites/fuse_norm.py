@@ -1,9 +1,10 @@
 """RMSNorm and LayerNorm, written out in the models' code, to `ingot.norm`; then with the residual.
 
-`x * rsqrt(mean(x^2) + eps)` becomes a norm without weight, and a product of that with a weight a
-norm with weight, so every order in which models write it matches. Models that scale by `1 + w`
-need nothing of their own: the sum is an expression of weights. `fuse_residual_norm` takes the sum
-before a norm into it, so that the hidden state is written once and read once.
+`x * rsqrt(mean(x^2) + eps)` becomes a norm without weight (a LayerNorm if `x` is `y - mean(y)`),
+and a product of that with a weight a norm with weight, so every order in which models write it
+matches. Models that scale by `1 + w` need nothing of their own: the sum is an expression of
+weights. `fuse_residual_norm` takes the sum before a norm into it, so that the hidden state is
+written once and read once.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def fuse_norm(module: tvm.IRModule) -> Rewritten:
 
 
 def fuse_residual_norm(module: tvm.IRModule) -> Rewritten:
-    return apply_rule(module, _fuse_residual_norm)
+    return apply_rule(module, _fuse_residual_norm, weights_first=True)
 
 
 def _fuse_norm(graph: Graph, _var: relax.Var, value: relax.Expr) -> relax.Expr | None:
@@ -48,9 +49,25 @@ def _fuse_norm(graph: Graph, _var: relax.Var, value: relax.Expr) -> relax.Expr |
 def _rms_norm(graph: Graph, value: relax.Call) -> relax.Expr | None:
     for x, scale in (value.args, reversed(value.args)):
         eps = _inverse_rms(graph, scale, x)
-        if eps is not None:
-            return call_op("norm", [x], kind="rms", eps=eps)
+        if eps is None:
+            continue
+        centered = _centered(graph, x)
+        if centered is not None:
+            return call_op("norm", [centered], kind="layer", eps=eps)
+        return call_op("norm", [x], kind="rms", eps=eps)
     return None
+
+
+def _centered(graph: Graph, x: relax.Expr) -> relax.Expr | None:
+    """`y` if `x` is `y - mean(y)`: the RMSNorm of that is the LayerNorm of `y`."""
+    difference = graph.match(x, "relax.subtract")
+    if difference is None:
+        return None
+    y, mean = difference.args
+    mean_call = graph.match(mean, "relax.mean")
+    if mean_call is None or not mean_call.args[0].same_as(y) or not _over_last_axis(mean_call):
+        return None
+    return y
 
 
 def _inverse_rms(graph: Graph, scale: relax.Expr, x: relax.Expr) -> float | None:
@@ -99,6 +116,8 @@ def _scaled_norm(graph: Graph, value: relax.Call) -> relax.Expr | None:
 
 def _fuse_residual_norm(graph: Graph, var: relax.Var, value: relax.Expr) -> relax.Expr | None:
     if not is_op(value, "relax.add") or not same_shape(value.args[0], value.args[1]):
+        return None
+    if len(shape_of(value)) != 3:  # the kernel norms whole rows of the sum, not the heads in them
         return None
     if any(graph.is_weight(operand) for operand in value.args):
         return None
