@@ -23,6 +23,7 @@ from ingot.compile.report import Progress
 from ingot.errors import ProofError
 from ingot.models.eager import load_eager
 from ingot.models.resolve import ModelSource
+from ingot.models.upcast import compute_in_float32
 from ingot.runtime.artifact.artifact import Artifact, load_artifact
 from ingot.runtime.artifact.manifest import Manifest, ProofRecord, write_manifest
 
@@ -88,7 +89,8 @@ def run_proof(
     manifest = artifact.manifest
     bounds = BOUNDS[manifest.scheme.name]
     context = manifest.step.max_context_tokens
-    eager = EagerModel(load_eager(source, torch.float32, max_context_tokens=context))
+    model = load_eager(source, stored_dtype(source), max_context_tokens=context)
+    eager = EagerModel(compute_in_float32(model))
     sequences = proof_sequences(artifact)
     greedy = min(_GREEDY_TOKENS, context - len(sequences[1]))
     compiled = CompiledModel(artifact, len(sequences), max(map(len, sequences)) + greedy)
@@ -108,6 +110,12 @@ def run_proof(
     figures["bounds"] = {"max_error": bounds.max_error, "kl_mean": bounds.kl_mean}
     tell("proof", 4, 4)
     return ProofReport(figures, _failures(figures, bounds), _first_departing(figures, bounds))
+
+
+def stored_dtype(source: ModelSource) -> torch.dtype:
+    """What the checkpoint says its weights are; held so, they take no more memory than it does."""
+    dtype = source.config.dtype
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
 def proof_sequences(artifact: Artifact) -> list[Tokens]:
