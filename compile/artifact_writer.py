@@ -165,6 +165,7 @@ def _describe_target(options: GraphOptions) -> records.TargetRecord:
     return records.TargetRecord(
         name=target.name,
         kind=target.kind,  # type: ignore[arg-type]
+        llvm_triple=target.llvm_triple,
         llvm_cpu=target.llvm_cpu,
         features=target.features,
         cuda_arch=target.cuda_arch,

@@ -61,10 +61,16 @@ class TargetRecord(Record):
 
     name: str
     kind: Literal["cpu", "cuda"]
+    llvm_triple: str = ""
     llvm_cpu: str = ""
     features: tuple[str, ...] = ()
     cuda_arch: str = ""
     page_size_tokens: Positive
+
+    @property
+    def architecture(self) -> str:
+        """The CPU's architecture as `uname -m` prints it; empty for a GPU."""
+        return self.llvm_triple.partition("-")[0]
 
 
 class SchemeRecord(Record):

@@ -74,6 +74,7 @@ def toy_manifest(**changes: Any) -> Any:
         "target": {
             "name": "cpu:x86-64-v3",
             "kind": "cpu",
+            "llvm_triple": "x86_64-linux-gnu",
             "llvm_cpu": "x86-64-v3",
             "features": ["avx2", "fma", "f16c"],
             "page_size_tokens": PAGE,

@@ -1,15 +1,33 @@
 """A machine that can't run an artifact is told why in one sentence."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from ingot.errors import ArtifactTargetError
-from ingot.runtime.artifact.machine import Machine, check_target, detect_machine
+from ingot.runtime.artifact import machine as module
+from ingot.runtime.artifact.machine import Machine, check_target, detect_cuda_arch, detect_machine
 from ingot.runtime.artifact.manifest import TargetRecord
 
-CPU = TargetRecord(name="cpu:a", kind="cpu", features=("avx2", "avx512f"), page_size_tokens=16)
+CPU = TargetRecord(
+    name="cpu:a",
+    kind="cpu",
+    llvm_triple="x86_64-linux-gnu",
+    features=("avx2", "avx512f"),
+    page_size_tokens=16,
+)
+ARM = TargetRecord(name="cpu:b", kind="cpu", llvm_triple="aarch64-linux-gnu", page_size_tokens=16)
 CUDA = TargetRecord(name="cuda:sm_90", kind="cuda", cuda_arch="sm_90", page_size_tokens=16)
+
+FAKE_DRIVER = """
+int cuInit(unsigned flags) { return STATUS; }
+int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
+int cuDeviceGetAttribute(int *value, int attribute, int device) {
+    *value = attribute == 75 ? 9 : attribute == 76 ? 0 : -1;
+    return 0;
+}
+"""
 
 
 def machine(*features: str, cuda_arch: str | None = None) -> Machine:
@@ -18,6 +36,7 @@ def machine(*features: str, cuda_arch: str | None = None) -> Machine:
 
 def test_fits() -> None:
     check_target(CPU, machine("avx2", "avx512f", "sse"))
+    check_target(ARM, Machine("Linux", "aarch64", frozenset()))
     check_target(CUDA, machine(cuda_arch="sm_90"))
 
 
@@ -27,8 +46,9 @@ def test_fits() -> None:
         (CPU, machine("avx2"), r"needs a CPU with avx512f, which this machine's lacks"),
         (CPU, Machine("Linux", "aarch64", frozenset()), "needs Linux on x86_64.*on aarch64"),
         (CPU, Machine("Darwin", "x86_64", frozenset()), "this machine is Darwin"),
+        (ARM, machine("avx2"), "needs Linux on aarch64; this machine is Linux on x86_64"),
         (CUDA, machine("avx2"), r"needs an NVIDIA GPU \(sm_90\); this machine has none"),
-        (CUDA, machine(cuda_arch="sm_80"), "for sm_90 GPUs, and this machine has sm_80"),
+        (CUDA, machine(cuda_arch="sm_80"), "for sm_90 GPUs; this machine's is sm_80"),
     ],
 )
 def test_does_not_fit(target: TargetRecord, where: Machine, message: str) -> None:
@@ -36,11 +56,23 @@ def test_does_not_fit(target: TargetRecord, where: Machine, message: str) -> Non
         check_target(target, where)
 
 
-def test_detect(tmp_path: Path) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(
-        "processor\t: 0\nflags\t\t: fpu avx2 fma\n\nprocessor\t: 1\nflags\t: other\n"
-    )
-    assert detect_machine(cpuinfo).cpu_features == {"fpu", "avx2", "fma"}
-    assert detect_machine(tmp_path / "absent").cpu_features == frozenset()
+def test_this_machine() -> None:
     assert detect_machine().system
+    assert detect_machine().cpu_features
+
+
+def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CUDA_DRIVER", "libabsent.so.1")
+    assert detect_cuda_arch() is None
+
+
+@pytest.mark.parametrize(("status", "arch"), [(0, "sm_90"), (100, None)])
+def test_driver(
+    status: int, arch: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver in three functions: one GPU of compute capability 9.0, or an error."""
+    source, library = tmp_path / "driver.c", tmp_path / f"libfake{status}.so"
+    source.write_text(FAKE_DRIVER.replace("STATUS", str(status)))
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    monkeypatch.setattr(module, "CUDA_DRIVER", str(library))
+    assert detect_cuda_arch() == arch
