@@ -1,8 +1,9 @@
 """Shape and dtype operators to as few as mean the same; weight expressions to the front.
 
 Runs first, and again after rewrites that add shape operators. Afterwards there is no `expand_dims`,
-`squeeze` or `flatten` (all are `reshape`), no `split` (its parts are slices), no chain of two reshapes or two permutations, and every
-expression of weights alone stands before the first that needs the tokens.
+`squeeze` or `flatten` (all are `reshape`), no `split` (its parts are slices), no chain of two
+reshapes or two permutations, and every expression of weights alone stands before the first that
+needs the tokens.
 """
 
 from __future__ import annotations

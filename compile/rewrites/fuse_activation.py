@@ -1,8 +1,8 @@
 """Activations and their products with a gate to `ingot.activation` and `ingot.gated_activation`.
 
-SiLU written as `x * sigmoid(x)`, the exact and the tanh form of GELU, and squared ReLU are
-recognised. When gate and up are the two halves of one matmul, the gated activation reads them in
-place, without a copy of either.
+SiLU written as `x * sigmoid(x)`, the exact, the tanh and the sigmoid form of GELU, and squared ReLU
+are recognised. When gate and up are the two halves of one matmul, the gated activation reads them
+in place, without a copy of either.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _fuse_activation(graph: Graph, _var: relax.Var, value: relax.Expr) -> relax.
         return None
     if value.op.name in _NAMED:
         return call_op("activation", [value.args[0]], kind=_NAMED[value.op.name])
-    for recognise in (_silu, _gelu, _gelu_tanh, _relu2):
+    for recognise in (_silu, _quick_gelu, _gelu, _gelu_tanh, _relu2):
         x = recognise(graph, value)
         if x is not None:
             return call_op("activation", [x], kind=recognise.__name__.lstrip("_"))
@@ -58,6 +58,18 @@ def _silu(graph: Graph, value: relax.Call) -> relax.Expr | None:
         sigmoid = graph.match(gate, "relax.sigmoid")
         if sigmoid is not None and sigmoid.args[0].same_as(x):
             return x
+    return None
+
+
+def _quick_gelu(graph: Graph, value: relax.Call) -> relax.Expr | None:
+    """`x sigmoid(1.702 x)`"""
+    for x, gate in graph.operands(value, "relax.multiply"):
+        sigmoid = graph.match(gate, "relax.sigmoid")
+        if sigmoid is None:
+            continue
+        for scaled, scale in graph.operands(sigmoid.args[0], "relax.multiply"):
+            if _close(scalar_of(scale), 1.702) and scaled.same_as(x):
+                return x
     return None
 
 

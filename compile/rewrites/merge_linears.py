@@ -55,13 +55,17 @@ def _merge(
 def _siblings(
     graph: Graph, var: relax.Var, value: relax.Call, format_of: FormatOf
 ) -> list[tuple[relax.Var, relax.Call]]:
-    """This linear and the later ones of the same input and format, in order."""
+    """This linear and the later ones of the same input and format, in order.
+
+    A weight that depends on the tokens is not made yet where the merged linear stands.
+    """
     code = format_of(graph.weights_in(value.args[1]))
     uses = graph.uses(graph.old_value(var).args[0])
     found = [
         (user, call)
         for user, call in uses
         if is_op(call, "ingot.linear")
+        and graph.is_weight(graph.substitute(call.args[1]))
         and format_of(graph.weights_in(graph.substitute(call.args[1]))) == code
     ]
     return found if found and found[0][0].same_as(var) else []

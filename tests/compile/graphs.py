@@ -10,7 +10,6 @@ import tvm
 from tvm import relax, tirx
 
 from ingot.compile.graph import GRAPH, Rewritten, bindings_of
-
 from tests.compile.numpy_relax import Interpreter
 from tests.tolerances import assert_close
 

@@ -150,7 +150,7 @@ def test_fuse_norm_does_not_apply(module: Callable[[], tvm.IRModule]) -> None:
     check_unchanged(module(), fuse_norm(module()))
 
 
-# --- with the residual -----------------------------------------------------------------------------
+# --- with the residual -------------------------------------------------------------------------
 
 TWO = {"x": (1, TOKENS, WIDTH), "y": (1, TOKENS, WIDTH)}
 
