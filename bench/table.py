@@ -52,7 +52,8 @@ def backend_cells(backend: BackendReport) -> list[str]:
     return [
         backend.name,
         backend.status,
-        f"{backend.prepare_s:.1f} s" if backend.prepare_s is not None else "",
+        # many have nothing to prepare, which takes microseconds
+        f"{backend.prepare_s:.1f} s" if (backend.prepare_s or 0.0) > 0.05 else "",
         seconds(backend.load_s),
         seconds(backend.first_token_s),
         memory,
@@ -110,4 +111,7 @@ def seconds(value: Spread | None) -> str:
 
 
 def milliseconds(value: Spread) -> str:
-    return f"{value.median * 1e3:.2f} ± {value.iqr * 5e2:.2f}"
+    """The median with three digits, and the spread with as many decimals."""
+    median, half_spread = value.median * 1e3, value.iqr * 5e2
+    decimals = max(0, 3 - len(str(int(median)))) if median >= 1 else 3
+    return f"{median:,.{decimals}f} ± {half_spread:,.{decimals}f}"

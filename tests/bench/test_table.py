@@ -1,9 +1,10 @@
 import dataclasses
 
+import pytest
 from rich.console import Console
 
-from ingot.bench.report import Report
-from ingot.bench.table import render_report
+from ingot.bench.report import Report, Spread
+from ingot.bench.table import milliseconds, render_report
 
 
 def show(report: Report) -> str:
@@ -21,10 +22,24 @@ def test_every_backend_and_case_has_its_row(report: Report) -> None:
     assert ["onnxruntime", "unavailable", "", "", "", "", ""] in cells
     assert ["fast", "measured", "1.5 s", "2.50 s", "2.50 s", "123 MB", "4 of 8"] in cells
     fast = next(row for row in cells if row[:3] == ["128", "4", "fast"])
-    assert fast[4:] == ["10.00 ± 0.00", "960", "1.00", "400.0", "2.00", "75%"]
+    assert fast[4:] == ["10.0 ± 0.0", "960", "1.00", "400.0", "2.00", "75%"]
     assert sum(len(row) == 10 for row in cells) == 8
 
 
 def test_nothing_measured(report: Report) -> None:
     shown = show(dataclasses.replace(report, backends=report.backends[2:]))
     assert "nothing was measured" in shown
+
+
+@pytest.mark.parametrize(
+    ("median_s", "shown"),
+    [
+        (0.0001234, "0.123 ± 0.005"),
+        (0.00123, "1.23 ± 0.01"),
+        (0.0123, "12.3 ± 0.0"),
+        (0.123, "123 ± 0"),
+        (12.3456, "12,346 ± 0"),
+    ],
+)
+def test_milliseconds_have_three_digits(median_s: float, shown: str) -> None:
+    assert milliseconds(Spread(median_s, 0.0, 1e-5, 4)) == shown
