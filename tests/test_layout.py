@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,9 @@ SOURCES = ("ingot", *PARTS, "tests")
 MAX_LINES = 500
 
 
-def read_setuptools() -> dict[str, dict[str, list[str]]]:
+def read_setuptools() -> dict[str, Any]:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    table: dict[str, dict[str, list[str]]] = config["tool"]["setuptools"]
+    table: dict[str, Any] = config["tool"]["setuptools"]
     return table
 
 
@@ -100,8 +101,11 @@ def test_wheel_is_whole_and_starts(tmp_path: Path) -> None:
             relative = source.relative_to(ROOT)
             expected.add(str(relative if top == "ingot" else Path("ingot") / relative))
     assert packed == expected
-    targets = {path.name for path in (ROOT / "targets/data").iterdir()}
-    assert {path.name for path in (site / "ingot/targets/data").iterdir()} == targets
+    for package, globs in read_setuptools()["package-data"].items():
+        folder = Path(*package.split("."))
+        for data in (path for glob in globs for path in (ROOT / folder).glob(glob)):
+            if data.is_file():
+                assert (site / folder / data.relative_to(ROOT / folder)).is_file(), data
 
     run = subprocess.run(
         [sys.executable, "-m", "ingot.cli", "targets", "--json"],
