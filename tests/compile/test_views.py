@@ -1,4 +1,4 @@
-"""Slices of columns as ranges: bounds as Python reads them, and everything that is no such range."""
+"""Slices of columns as ranges: bounds as Python reads them, and what is no such range."""
 
 from __future__ import annotations
 
