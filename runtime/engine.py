@@ -225,19 +225,23 @@ def choose_num_pages(
     page_bytes = kv_page_bytes(manifest.kv_slots, manifest.page_size_tokens)
     if num_pages is not None and kv_memory_bytes is not None:
         raise UsageError("num_pages and kv_memory_bytes are both given; one of them is enough")
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    largest = memory_bytes // page_bytes
     if num_pages is not None:
-        if num_pages < 1:
-            raise UsageError(f"num_pages is {num_pages}; it is at least 1")
+        if not 1 <= num_pages <= largest:
+            raise UsageError(
+                f"num_pages is {num_pages}; it is 1 to {largest}, which takes all of the memory"
+            )
         return num_pages
     if kv_memory_bytes is not None:
-        if kv_memory_bytes < page_bytes:
+        if not page_bytes <= kv_memory_bytes <= memory_bytes:
             raise UsageError(
-                f"kv_memory_bytes is {kv_memory_bytes}; one page of this model takes {page_bytes}"
+                f"kv_memory_bytes is {kv_memory_bytes}; it is {page_bytes}, one page of this "
+                f"model, to {memory_bytes}, all of the memory"
             )
         return kv_memory_bytes // page_bytes
     full_context = -(-manifest.step.max_context_tokens // manifest.page_size_tokens)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    affordable = int(memory * DEFAULT_MEMORY_SHARE) // page_bytes
+    affordable = int(memory_bytes * DEFAULT_MEMORY_SHARE) // page_bytes
     return max(1, min(max_sequences * full_context, affordable))
 
 

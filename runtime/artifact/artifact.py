@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ingot.errors import ArtifactCorruptError, ArtifactVersionError
+from ingot.errors import ArtifactCorruptError, ArtifactError, ArtifactVersionError
 from ingot.runtime.artifact.machine import Machine, check_target, detect_machine
 from ingot.runtime.artifact.manifest import CODE_NAME, Manifest, hash_file, read_manifest
 from ingot.runtime.artifact.weights_file import map_weights
@@ -38,12 +38,15 @@ def load_artifact(
 ) -> Artifact:
     """Open an artifact. `verify` hashes the weights too; `machine` is by default this one."""
     folder = Path(path).expanduser().resolve()
-    manifest = read_manifest(folder)
-    check_tvm_version(manifest, metadata.version("apache-tvm"))
-    check_target(manifest.target, machine or detect_machine())
-    check_sizes(folder, manifest)
-    check_hashes(folder, manifest, with_weights=verify)
-    return Artifact(folder, manifest, tuple(map_weights(folder, manifest.weights)))
+    try:
+        manifest = read_manifest(folder)
+        check_tvm_version(manifest, metadata.version("apache-tvm"))
+        check_target(manifest.target, machine or detect_machine())
+        check_sizes(folder, manifest)
+        check_hashes(folder, manifest, with_weights=verify)
+        return Artifact(folder, manifest, tuple(map_weights(folder, manifest.weights)))
+    except OSError as error:
+        raise ArtifactError(f"{error.filename} can't be read: {error.strerror}") from error
 
 
 def check_tvm_version(manifest: Manifest, installed: str) -> None:

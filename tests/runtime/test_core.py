@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ingot.errors import RequestError
 from ingot.runtime.outputs import Chunk
@@ -160,6 +162,43 @@ def test_stats(make_rig: MakeRig) -> None:
     counters = rig.core.counters
     assert (counters.num_steps, counters.num_output_tokens, counters.num_finished) == (3, 3, 1)
     assert counters.num_prefill_tokens == 2
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    history=st.lists(st.tuples(st.sampled_from("asx"), st.integers(1, 30)), max_size=30),
+    num_pages=st.integers(12, 20),
+    max_step_tokens=st.integers(4, 24),
+)
+def test_any_history_of_requests(
+    make_rig: MakeRig,
+    toy: ModuleType,
+    history: list[tuple[str, int]],
+    num_pages: int,
+    max_step_tokens: int,
+) -> None:
+    """Add, step and abort in any order: who is not aborted gets the model's own answer."""
+    rig = make_rig(num_pages=num_pages, max_step_tokens=max_step_tokens, max_sequences=4)
+    prompts: dict[int, list[int]] = {}
+    chunks: list[Chunk] = []
+    for action, amount in history:
+        if action == "a":
+            prompt = [1 + (amount * 7 + i) % 63 for i in range(amount)]
+            params = SamplingParams(max_tokens=1 + amount % 9, ignore_eos=True)
+            prompts[rig.core.add(prompt, params)] = prompt
+        elif action == "s":
+            chunks += rig.core.step()
+        elif prompts and rig.core.abort(amount % len(prompts)) is not None:
+            prompts[amount % len(prompts)] = []
+        rig.core.check_integrity()
+    chunks += finish(rig)
+    for request_id, prompt in prompts.items():
+        if prompt:
+            expected = greedy(toy, prompt, 1 + len(prompt) % 9)
+            assert tokens_of(chunks, request_id) == expected
+    assert rig.core.pool.num_used == 0
 
 
 def test_abort_waiting_and_running(make_rig: MakeRig) -> None:

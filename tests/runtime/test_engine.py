@@ -180,8 +180,10 @@ def test_num_pages(toy: ModuleType) -> None:
     assert choose_num_pages(manifest, None, None, 3) == 48
     for pages, size, message in [
         (5, 1300, "num_pages and kv_memory_bytes are both given"),
-        (0, None, "num_pages is 0; it is at least 1"),
-        (None, 127, "kv_memory_bytes is 127; one page of this model takes 128"),
+        (0, None, "num_pages is 0; it is 1 to"),
+        (1 << 50, None, "which takes all of the memory"),
+        (None, 127, "kv_memory_bytes is 127; it is 128, one page of this model, to"),
+        (None, 1 << 50, "all of the memory"),
     ]:
         with pytest.raises(UsageError, match=message):
             choose_num_pages(manifest, pages, size, 64)

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ingot.errors import ArtifactCorruptError, ArtifactTargetError, ArtifactVersionError
+from ingot.errors import (
+    ArtifactCorruptError,
+    ArtifactError,
+    ArtifactTargetError,
+    ArtifactVersionError,
+)
 from ingot.runtime.artifact import Machine, load_artifact, read_manifest, write_manifest
 
 WEIGHTS = "weights-00001.safetensors"
@@ -92,6 +97,14 @@ def test_altered_weights_show_when_asked(folder: Path, any_machine: Machine) -> 
     load_artifact(folder, machine=any_machine)
     with pytest.raises(ArtifactCorruptError, match="the tensor E is not what was written"):
         load_artifact(folder, verify=True, machine=any_machine)
+
+
+def test_unreadable_file(folder: Path, any_machine: Machine) -> None:
+    path = folder / "manifest.json"
+    path.unlink()
+    path.symlink_to(path.name)  # a loop: not even the administrator can read it
+    with pytest.raises(ArtifactError, match=r"manifest\.json can't be read: Too many levels"):
+        load_artifact(folder, machine=any_machine)
 
 
 def test_altered_manifest(folder: Path, any_machine: Machine) -> None:
