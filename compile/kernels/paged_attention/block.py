@@ -96,11 +96,12 @@ class BlockKernel:
         spec: PagedAttentionSpec,
         tensors: Tensors,
         partials: Buffer,
+        num_blocks: Expr,
         num_spans: Expr,
         span_tokens: int,
     ) -> None:
         self.spec, self.tensors, self.partials = spec, tensors, partials
-        self.num_spans = num_spans
+        self.num_blocks, self.num_spans = num_blocks, num_spans
         self.span_pages = span_tokens // spec.page_size
         self.num_sequences = tensors.context_lengths.shape[0]
 
@@ -110,7 +111,12 @@ class BlockKernel:
         """Attend for work item `item`: a block, or one span of a block where `split` is above 1."""
         offsets = self.tensors.query_offsets
         span = let(tirx.floormod(item, split), 1, "int64")
-        block = let(tirx.floordiv(item, split * self.spec.kv_heads), 1, "int64")
+        # Each core gets neighbouring items. Later blocks of a prompt see more keys, so blocks are
+        # taken from both ends in turn: every stretch of items is about equally much work.
+        turn = let(tirx.floordiv(item, split * self.spec.kv_heads), 1, "int64")
+        from_end = self.num_blocks - 1 - tirx.floordiv(turn, 2)
+        is_even = tirx.floormod(turn, 2) == 0
+        block = let(tirx.Select(is_even, tirx.floordiv(turn, 2), from_end), 1, "int64")
         kv_head = tirx.floormod(tirx.floordiv(item, split), self.spec.kv_heads)
         kv_head = let(kv_head, 1, "int64")
         size = prefill.block_tokens

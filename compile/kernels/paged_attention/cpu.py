@@ -99,14 +99,14 @@ def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
         )
         # Sequence s owns the blocks from offsets[s] // block_tokens + s on: at least as many as it
         # needs, found without a table.
-        num_blocks = (tirx.floordiv(n, prefill.block_tokens) + b) * kv_heads
+        num_blocks = tirx.floordiv(n, prefill.block_tokens) + b
         num_spans = ceil_div(p * spec.page_size, SPAN_TOKENS)
-        is_split = tirx.And(num_blocks < ENOUGH_BLOCKS, num_spans > 1)
+        is_split = tirx.And(num_blocks * kv_heads < ENOUGH_BLOCKS, num_spans > 1)
         split = tirx.Select(is_split, num_spans, index(1))
         partial_rows = tirx.Select(split > 1, n * heads * split, index(1))
         partials = T.alloc_buffer((tirx.Max(partial_rows, index(1)), decode.partial_width))
-        blocks = BlockKernel(spec, tensors, partials, num_spans, SPAN_TOKENS)
-        with T.parallel(num_blocks * split) as item:
+        blocks = BlockKernel(spec, tensors, partials, num_blocks, num_spans, SPAN_TOKENS)
+        with T.parallel(num_blocks * kv_heads * split) as item:
             blocks.attend(item, split, prefill, decode)
         with otherwise_if(split > 1), T.parallel(n) as row:
             blocks.merge_row(row, decode)
