@@ -9,6 +9,8 @@ starts from -offset * sum(its activations). Within a group the sums are exact in
 
 from __future__ import annotations
 
+import functools
+
 from tvm import tirx
 
 from ingot.compile.kernels.matmul.dot_instructions import DotInstruction, dot_instruction
@@ -24,7 +26,6 @@ from ingot.compile.kernels.vector_ir import (
     let,
     load,
     maximum,
-    reduce_max,
     splat,
 )
 from ingot.targets.target import Target
@@ -88,10 +89,7 @@ class DotTiles:
                 loaded = T.masked_load(f"float32x{lanes}", self.x, row, where, valid)
                 value = tirx.Select(valid, loaded, splat(0.0, lanes))
             values.append(let(value, lanes))
-        peak = tirx.abs(values[0])
-        for value in values[1:]:
-            peak = maximum(peak, tirx.abs(value))
-        largest = reduce_max(peak, lanes)
+        largest = let(_largest_magnitude(values, lanes), 1)
         tiny = largest <= tirx.const(SMALLEST_GROUP_MAXIMUM, "float32")
         one = tirx.const(1.0, "float32")
         inverse = tirx.const(127.0, "float32") / tirx.Select(tiny, one, largest)
@@ -165,3 +163,16 @@ class DotTiles:
         if scale is not None:
             both = both * scale
         total.set(fma(tirx.Cast(f"float32x{lanes}", dot), both, total.value, lanes))
+
+
+def _largest_magnitude(values: list[Expr], lanes: int) -> Expr:
+    """The largest |value| of all lanes; NaN if any is NaN.
+
+    Without their signs, floats order as their bits do, and NaN beyond infinity. A float maximum
+    could drop a NaN, whose group would then pass as finite numbers.
+    """
+    magnitude = splat(0x7FFFFFFF, lanes, "uint32")
+    bits = [tirx.reinterpret(f"uint32x{lanes}", value) & magnitude for value in values]
+    largest = functools.reduce(maximum, bits)
+    scalar = tirx.call_llvm_pure_intrin("uint32", "llvm.vector.reduce.umax", largest)
+    return tirx.reinterpret("float32", scalar)

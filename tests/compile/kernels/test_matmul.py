@@ -86,6 +86,18 @@ def test_int8_is_used_where_an_instruction_gains_by_it(target_name: str, used: s
         assert matmul.effective_activations(spec, TARGETS[target_name]) == expected
 
 
+def test_rows_that_are_no_numbers_show(wide_target: Target) -> None:
+    """A NaN or an infinity in a row makes that row NaN, and no other; int8 would hide it."""
+    spec = LinearSpec(32, 96, FORMATS["q4_g32"], "int8", False)
+    x = float32(4, 96, seed=3)
+    x[1, 40], x[3, 95] = np.nan, np.inf
+    run = compile_kernel(matmul.build(spec, wide_target), wide_target)
+    packed = matmul.pack(float32(32, 96, seed=1), spec, wide_target)
+    got = run(x, *packed, np.zeros((4, 32), np.float32))[-1]
+    assert np.isfinite(got[[0, 2]]).all()
+    assert not np.isfinite(got[[1, 3]]).any()
+
+
 def test_pair_dot_holds_the_largest_sum(narrow_target: Target) -> None:
     """Every code 15 and every activation 127: the int16 lanes are as full as they can be."""
     spec = LinearSpec(16, 64, FORMATS["q4_g32"], "int8", False)
