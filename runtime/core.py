@@ -193,7 +193,6 @@ class EngineCore:
         return chunk if reason is None else self._finish(sequence, reason, chunk)
 
     def _finish(self, sequence: Sequence, reason: FinishReason, chunk: Chunk) -> Chunk:
-        sequence.finish_reason = reason
         self.scheduler.remove(sequence)
         del self._sequences[sequence.request_id]
         self.counters.num_finished += 1

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ingot.runtime.outputs import FinishReason
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.text_stream import TextStream
 
@@ -31,7 +30,6 @@ class Sequence:
     num_cached_tokens: int = 0
     num_preemptions: int = 0
     output_counts: Counter[int] = field(default_factory=Counter)
-    finish_reason: FinishReason | None = None
 
     @property
     def num_uncached_tokens(self) -> int:
@@ -40,10 +38,6 @@ class Sequence:
     @property
     def num_output_tokens(self) -> int:
         return len(self.tokens) - self.num_prompt_tokens
-
-    @property
-    def output_tokens(self) -> list[int]:
-        return self.tokens[self.num_prompt_tokens :]
 
     def append(self, token: int) -> None:
         self.tokens.append(token)

@@ -83,10 +83,6 @@ class Tokenizer:
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._backend.decode(list(tokens), skip_special_tokens=True))
 
-    def token_text(self, token: int) -> str:
-        """One token as the vocabulary writes it."""
-        return str(self._backend.id_to_token(token) or "")
-
     def format_chat(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
         """The prompt that asks for the next assistant message."""
         if self._template_source is None:
