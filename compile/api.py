@@ -81,6 +81,7 @@ def compile_model(
         config = source.config
         check_tokenizer(source.path, config.vocab_size)
         reader = open_weights(source, check_finite=True)
+        formats = formats.for_tensors({name: reader.aliases(name) for name in reader.names()})
         context = context_tokens(config, max_context_tokens)
         with observer.stage("export"):
             captured = capture(

@@ -1,7 +1,8 @@
-"""Schedule what has no kernel of ours: inline elementwise producers, spread rows, vectorise columns.
+"""Schedule what has no kernel of ours: inline elementwise producers, spread rows, vectorise.
 
 Functions that fusion made of core operators are loops in order; on a CPU each gets its outer
-spatial loops over the cores and its innermost one in vectors. Hand-scheduled kernels are left alone.
+spatial loops over the cores and its innermost one in vectors. Hand-scheduled kernels are left
+alone.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from tvm import relax
@@ -20,12 +20,14 @@ from ingot.targets import Target
 class FormatRules:
     """The format of each matrix: the scheme's by its role, unless a pattern says otherwise.
 
-    `keep` maps patterns (as in a shell) over the checkpoint's tensor names to format codes; the
-    first that matches wins.
+    `keep` maps patterns (as in a shell) over the model's tensor names to format codes; the first
+    that matches wins. A pattern may leave out the last part, so `lm_head` is `lm_head.weight`.
     """
 
     scheme: Scheme
     keep: tuple[tuple[str, str], ...] = ()
+    aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """All names of a tensor that several parameters share, by the one that it goes by."""
 
     def __post_init__(self) -> None:
         for pattern, code in self.keep:
@@ -35,12 +37,30 @@ class FormatRules:
                     f"formats are {', '.join(FORMATS)}"
                 )
 
+    def for_tensors(self, aliases: Mapping[str, Sequence[str]]) -> FormatRules:
+        """These rules for a model's tensors; `UsageError` for a pattern that matches none."""
+        rules = replace(self, aliases=aliases)
+        for pattern, code in self.keep:
+            if not any(rules._matches(name, pattern) for name in aliases):
+                raise UsageError(
+                    f"--keep {pattern}={code}: no tensor of the model is called {pattern!r}",
+                    f"tensors have names like {', '.join(list(aliases)[:3])}; "
+                    "* stands for anything",
+                )
+        return rules
+
     def format_of(self, names: list[str], role: str) -> WeightFormat:
         """`role` is `linear`, `embedding` or `head`."""
         for pattern, code in self.keep:
-            if any(fnmatchcase(name, pattern) for name in names):
+            if any(self._matches(name, pattern) for name in names):
                 return FORMATS[code]
         return FORMATS[getattr(self.scheme, role)]
+
+    def _matches(self, name: str, pattern: str) -> bool:
+        return any(
+            fnmatchcase(alias, pattern) or fnmatchcase(alias.rpartition(".")[0], pattern)
+            for alias in self.aliases.get(name, (name,))
+        )
 
 
 @dataclass(frozen=True, slots=True)

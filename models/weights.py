@@ -65,6 +65,10 @@ class WeightReader:
         """Every parameter and persistent buffer, tied ones once, in the model's order."""
         return tuple(self._tied)
 
+    def aliases(self, name: str) -> tuple[str, ...]:
+        """All names of the tensor `name`: more than one where parameters are tied."""
+        return tuple(self._tied[name])
+
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._expected[name].shape)
 
