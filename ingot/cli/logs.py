@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 from ingot.environment import check_names, read_variable
 
@@ -18,7 +19,9 @@ def start_logging() -> None:
 
 
 def hush_libraries() -> None:
-    """Turn off transformers' own progress bars: ours say the same once."""
+    """Turn off transformers' progress bars, which ours repeat, and warnings meant for developers."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    # torch warns of names that torch itself still uses
+    warnings.simplefilter("ignore", FutureWarning)
