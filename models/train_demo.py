@@ -2,7 +2,8 @@
 
 Needs torch and transformers, two cores and about an hour; reads nothing but the sources of the
 Python that runs it. `python -m ingot.models.train_demo --out models/demo` retrains from nothing.
-The schedule follows the wall clock (`--minutes`) or, to repeat a run exactly, `--steps`.
+The schedule follows the wall clock (`--minutes`) or `--steps`, which a busy machine cannot spoil
+and which repeats a run exactly. A run that was stopped goes on from its checkpoint in `--work`.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import sysconfig
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    GenerationConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 log = logging.getLogger("ingot.train_demo")
 
@@ -238,7 +235,10 @@ def train(
     use_bfloat16: bool = True,
     use_compile: bool = True,
 ) -> dict[str, Any]:
-    """Train in place. With a teacher, half of the loss is the distance to its distribution."""
+    """Train in place, from the checkpoint if there is one. It goes on with the same data.
+
+    With a teacher, half of the loss is the distance to the teacher's distribution.
+    """
     optimizers = create_optimizers(model)
     base_rates = [[g["lr"] for g in o.param_groups] for o in optimizers]
 
@@ -258,8 +258,17 @@ def train(
 
     run = torch.compile(compute_loss, dynamic=False) if use_compile else compute_loss
     model.train()
-    start, saved, losses, step = time.monotonic(), time.monotonic(), [], 0
-    for block in read_blocks(stream, rng):
+    step, spent_s, losses = 0, 0.0, []
+    if checkpoint.exists():
+        state = torch.load(checkpoint)
+        step, spent_s = state["step"], state["seconds"]
+        model.load_state_dict(state["model"])
+        for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved_state)
+        log.info(f"resumed {checkpoint} at step {step}")
+    saved = time.monotonic()
+    start = saved - spent_s
+    for block in islice(read_blocks(stream, rng), step, None):
         progress = budget.progress(step, time.monotonic() - start)
         if progress >= 1:
             break
@@ -277,16 +286,18 @@ def train(
         losses.append(entropy.item())
         step += 1
         if step % 20 == 0:
-            elapsed = time.monotonic() - start
-            rate = step * block[:, 1:].numel() / elapsed
-            mean = sum(losses[-20:]) / 20
+            rate = step * block[:, 1:].numel() / (time.monotonic() - start)
+            mean = sum(losses[-20:]) / len(losses[-20:])
             log.info(f"step {step} {progress:6.1%} loss {mean:.4f} {rate:.0f} tokens/s")
-        if time.monotonic() - saved > 300:
-            torch.save(model.state_dict(), checkpoint)
+        if time.monotonic() - saved > 120:
             saved = time.monotonic()
-    seconds = time.monotonic() - start
-    num_tokens = step * BLOCKS_PER_STEP * CONTEXT_TOKENS
-    return {"steps": step, "tokens": num_tokens, "seconds": round(seconds)}
+            state = {"step": step, "seconds": saved - start, "model": model.state_dict()}
+            state["optimizers"] = [optimizer.state_dict() for optimizer in optimizers]
+            checkpoint.parent.mkdir(parents=True, exist_ok=True)  # someone may clean build/
+            torch.save(state, checkpoint.with_suffix(".new"))
+            checkpoint.with_suffix(".new").replace(checkpoint)
+    seconds = round(time.monotonic() - start)
+    return {"steps": step, "tokens": step * BLOCKS_PER_STEP * CONTEXT_TOKENS, "seconds": seconds}
 
 
 @torch.no_grad()
@@ -372,8 +383,8 @@ under that license.
 `make demo-model` trains both from nothing on {data[threads]} CPU cores: Muon for the matrices, \
 AdamW for the rest,
 seed {data[seed]}, {step_tokens} tokens a step, sequences of 256, then 512, then {context} tokens. \
-The schedule follows the
-wall clock, so another machine takes another number of steps; `--steps` and `--draft-steps` fix it.
+`--steps` and
+`--draft-steps` take the numbers below and repeat the run.
 The draft learns from the text and, in equal parts, from the demo model's distribution.
 
 | | steps | tokens | minutes |
@@ -438,7 +449,6 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
-
     documents = read_corpus()
     kept = [d for d in documents if not d.is_held_out]
     held_out = [d for d in documents if d.is_held_out]
@@ -473,6 +483,7 @@ def main() -> None:
             model, stream, budgets[name], rng, checkpoint, teacher, args.bfloat16, args.compile
         )
         save(model, tokenizer, folders[name])
+        checkpoint.unlink(missing_ok=True)  # the next run starts from nothing
         model = LlamaForCausalLM.from_pretrained(folders[name], dtype=torch.float32)
         entry["parameters"] = model.num_parameters()
         for part, is_test in (("library", False), ("tests", True)):
