@@ -6,7 +6,7 @@ One file a verb. Verbs import the library inside their function, so that `--help
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -43,12 +43,31 @@ class IngotGroup(TyperGroup):
 
 app = typer.Typer(
     cls=IngotGroup,
-    help=HELP,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"ingot {version('ingot')}")
+        raise typer.Exit
+
+
+@app.callback(help=HELP)
+def ingot(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Options that stand before the verb."""
+
+
 app.command("compile")(compile_.compile_model)
 app.command("run")(run.run)
 app.command("chat")(chat.chat)

@@ -19,7 +19,7 @@ def start_logging() -> None:
 
 
 def hush_libraries() -> None:
-    """Turn off transformers' progress bars, which ours repeat, and warnings meant for developers."""
+    """Turn off progress bars that ours repeat, and warnings meant for developers."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

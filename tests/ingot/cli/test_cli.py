@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,6 +34,11 @@ def test_help_imports_no_library() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stderr.strip() == "[]"
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"ingot {metadata.version('ingot')}\n")
 
 
 def test_no_arguments_is_a_usage_error_with_help() -> None:
