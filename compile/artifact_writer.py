@@ -101,7 +101,7 @@ def write_artifact(
                 key_dim=slot.key_dim,
                 value_dim=slot.value_dim,
                 window=slot.window,
-                dtype=options.formats.scheme.kv_dtype,  # type: ignore[arg-type]
+                dtype=options.formats.scheme.kv_dtype,
             )
             for slot in captured.kv_slots
         ),
@@ -126,7 +126,11 @@ def _write_weights(
         return array
 
     stored = list(weights)
-    specs = [TensorSpec(t.name, t.dtype, t.shape) for weight in stored for t in weight.tensors]
+    specs = [
+        TensorSpec(t.name, t.dtype, t.shape)  # type: ignore[arg-type] # from the kernels' tables
+        for weight in stored
+        for t in weight.tensors
+    ]
     with WeightsWriter(folder, specs) as writer:
         for done, weight in enumerate(stored):
             observer.progress("weights", done, len(stored))

@@ -226,7 +226,7 @@ def shape_of(expr: relax.Expr) -> list[Any]:
 
 
 def same_shape(left: relax.Expr, right: relax.Expr) -> bool:
-    return structural_equal(left.ty.shape, right.ty.shape)
+    return bool(structural_equal(left.ty.shape, right.ty.shape))
 
 
 def same_extents(left: list[Any], right: list[Any]) -> bool:

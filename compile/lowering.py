@@ -315,8 +315,9 @@ class Lowering:
     def _lower_gated_activation(self, var: relax.Var, call: relax.Call) -> relax.Expr:
         operands = [self._flat(operand) for operand in call.args]
         tokens, width = shape_of(operands[0])[0], int(shape_of(call)[-1])
-        form = "gate_up" if len(operands) == 1 else "separate"
-        spec = activation.ActivationSpec(width=width, gated=form, **attributes(call))
+        spec = activation.ActivationSpec(
+            width=width, gated="gate_up" if len(operands) == 1 else "separate", **attributes(call)
+        )
         return self._like(self._call(activation, spec, operands, [tokens, width]), call)
 
     def _lower_paged_attention(self, var: relax.Var, call: relax.Call) -> relax.Expr:

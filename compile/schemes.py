@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class Scheme:
     linear: str
     embedding: str
     head: str
-    kv_dtype: str
-    activations: str = "float32"
+    kv_dtype: Literal["float32", "bfloat16", "float16"]
+    activations: Literal["float32", "int8"] = "float32"
 
 
 SCHEMES: dict[str, Scheme] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import tvm
@@ -48,7 +49,7 @@ def import_program(captured: CapturedModel) -> ImportedModel:
     )
 
 
-class _Importer(ExportedProgramImporter):
+class _Importer(ExportedProgramImporter):  # type: ignore[misc] # TVM has no types
     """The stock importer without weights and with errors that point into the model's code."""
 
     def __init__(self, captured: CapturedModel) -> None:
@@ -67,7 +68,7 @@ class _Importer(ExportedProgramImporter):
             return tvm.runtime.tensor(torch.zeros(1).numpy())
         return ExportedProgramImporter._convert_pytorch_tensor_to_tvm(tensor_value)
 
-    def _check_unsupported_func_type(self, nodes: list[torch.fx.Node]) -> None:
+    def _check_unsupported_func_type(self, nodes: list[Any]) -> None:
         for node in nodes:
             if node.op == "call_function" and node.target.__name__ not in self.convert_map:
                 raise UnsupportedModelError(
@@ -76,7 +77,7 @@ class _Importer(ExportedProgramImporter):
                 )
 
 
-def _location(node: torch.fx.Node) -> str:
+def _location(node: Any) -> str:
     """Where in the model an operator comes from: the module's path and the line of its code."""
     modules = list((node.meta.get("nn_module_stack") or {}).values())
     path = re.sub(r"\['?(\w+)'?\]", r".\1", str(modules[-1][0])) if modules else "the model"

@@ -95,12 +95,12 @@ def _over_last_axis(mean: relax.Call) -> bool:
 def _is_square_of(graph: Graph, square: relax.Expr, x: relax.Expr) -> bool:
     power = graph.match(square, "relax.power")
     if power is not None:
-        return power.args[0].same_as(x) and scalar_of(power.args[1]) == 2.0
+        return bool(power.args[0].same_as(x)) and scalar_of(power.args[1]) == 2.0
     product = graph.match(square, "relax.multiply")
     if product is not None:
-        return product.args[0].same_as(x) and product.args[1].same_as(x)
+        return all(factor.same_as(x) for factor in product.args)
     whole = graph.match(square, "relax.square")
-    return whole is not None and whole.args[0].same_as(x)
+    return whole is not None and bool(whole.args[0].same_as(x))
 
 
 def _scaled_norm(graph: Graph, value: relax.Call) -> relax.Expr | None:
