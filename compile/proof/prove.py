@@ -1,4 +1,4 @@
-"""An artifact and its checkpoint to a proof: figures, a verdict, and the first layer that departs."""
+"""An artifact and its checkpoint to a proof: figures, a verdict, and the first departing layer."""
 
 from __future__ import annotations
 

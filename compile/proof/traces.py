@@ -1,4 +1,4 @@
-"""Token sequences to logits and every layer's hidden states, by the eager model and the artifact."""
+"""Token sequences to logits and each layer's hidden states, by eager model and by artifact."""
 
 from __future__ import annotations
 
