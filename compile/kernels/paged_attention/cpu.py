@@ -31,6 +31,7 @@ from ingot.compile.kernels.vector_ir import (
     count,
     index,
     kernel,
+    let,
     otherwise_if,
     pool_dtype,
 )
@@ -105,9 +106,18 @@ def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
         split = tirx.Select(is_split, num_spans, index(1))
         partial_rows = tirx.Select(split > 1, n * heads * split, index(1))
         partials = T.alloc_buffer((tirx.Max(partial_rows, index(1)), decode.partial_width))
-        blocks = BlockKernel(spec, tensors, partials, num_blocks, num_spans, SPAN_TOKENS)
+        # Registers from here on: TVM's passes are slow on what they can see through.
+        blocks = BlockKernel(
+            spec,
+            tensors,
+            partials,
+            num_blocks=let(num_blocks, 1, "int64"),
+            num_spans=let(num_spans, 1, "int64"),
+            span_tokens=SPAN_TOKENS,
+        )
+        splits = let(split, 1, "int64")
         with T.parallel(num_blocks * kv_heads * split) as item:
-            blocks.attend(item, split, prefill, decode)
-        with otherwise_if(split > 1), T.parallel(n) as row:
+            blocks.attend(item, splits, prefill, decode)
+        with otherwise_if(splits > 1), T.parallel(n) as row:
             blocks.merge_row(row, decode)
     return k.function
