@@ -31,17 +31,22 @@ class Finding:
     required: bool = False  # the base install doesn't work without it
 
 
-# package -> (needed by the runtime itself, what installs it)
-PACKAGES: dict[str, tuple[bool, str]] = {
-    "apache-tvm": (True, "pip install ingot"),
-    "apache-tvm-ffi": (True, "pip install ingot"),
-    "numpy": (True, "pip install ingot"),
-    "tokenizers": (True, "pip install ingot"),
-    "torch": (False, "to compile: pip install 'ingot[compile]'"),
-    "transformers": (False, "to compile: pip install 'ingot[compile]'"),
-    "onnxruntime": (False, "to compare with it: pip install 'ingot[bench]'"),
-    "matplotlib": (False, "for plots: pip install 'ingot[bench]'"),
+BASE = ("apache-tvm", "apache-tvm-ffi", "numpy", "tokenizers")
+"""Packages without which no artifact runs."""
+
+EXTRAS = {
+    "torch": "compile",
+    "transformers": "compile",
+    "accelerate": "compile",
+    "onnx": "compile",
+    "onnxruntime": "bench",
+    "onnxscript": "bench",
+    "matplotlib": "bench",
+    "psutil": "bench",
 }
+"""Package -> the extra of ingot that installs it. All are imported by the names given here."""
+
+PURPOSES = {"compile": "to compile", "bench": "to measure"}
 
 
 def examine_python() -> Finding:
@@ -84,10 +89,18 @@ def examine_memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
     return Finding("memory", ok, value, remedy)
 
 
-def examine_package(name: str, required: bool, remedy: str) -> Finding:
+def install_hint(package: str) -> str:
+    """What to type for a package of an extra."""
+    extra = EXTRAS[package]
+    return f"{PURPOSES[extra]}: pip install 'ingot[{extra}]'"
+
+
+def examine_package(name: str) -> Finding:
+    required = name in BASE
     try:
         return Finding(name, True, metadata.version(name), required=required)
     except metadata.PackageNotFoundError:
+        remedy = "pip install ingot" if required else install_hint(name)
         return Finding(name, False, "not installed", remedy, required)
 
 
@@ -135,7 +148,7 @@ def examine() -> list[Finding]:
         examine_python(),
         *examine_cpu(),
         examine_memory(),
-        *(examine_package(name, *row) for name, row in PACKAGES.items()),
+        *(examine_package(name) for name in (*BASE, *EXTRAS)),
         examine_compiler(),
         examine_cuda_driver(),
         examine_nvrtc(),

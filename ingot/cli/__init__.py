@@ -6,7 +6,7 @@ One file a verb. Verbs import the library inside their function, so that `--help
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -34,11 +34,25 @@ class IngotGroup(TyperGroup):
             start_logging()
             return super().invoke(ctx)
         except IngotError as error:
-            print(f"Error: {error}", file=sys.stderr)
-            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+            fail(error)
+        except ModuleNotFoundError as error:
+            from ingot.doctor import EXTRAS, install_hint
+
+            if error.name not in EXTRAS:
+                raise
+            fail(
+                IngotError(
+                    f"this needs {error.name}, which is not installed", install_hint(error.name)
+                )
+            )
         except KeyboardInterrupt:
             print("Interrupted", file=sys.stderr)
             raise typer.Exit(130) from None
+
+
+def fail(error: IngotError) -> NoReturn:
+    print(f"Error: {error}", file=sys.stderr)
+    raise typer.Exit(2 if isinstance(error, UsageError) else 1)
 
 
 app = typer.Typer(

@@ -1,11 +1,16 @@
 """The doctor says what is there, and for what is not, what to do."""
 
+import re
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from ingot import doctor
 from ingot.targets import Cpu, TargetError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_lack_has_a_remedy() -> None:
@@ -16,10 +21,28 @@ def test_every_lack_has_a_remedy() -> None:
     assert {"python", "cpu", "apache-tvm", "c compiler", "cuda driver"} <= set(subjects)
 
 
-def test_missing_package() -> None:
-    finding = doctor.examine_package("no-such-package", True, "pip install it")
-    assert (finding.ok, finding.value, finding.remedy) == (False, "not installed", "pip install it")
-    assert finding.required
+@pytest.mark.parametrize(
+    ("name", "required", "remedy"),
+    [("numpy", True, "pip install ingot"), ("torch", False, "pip install 'ingot[compile]'")],
+)
+def test_missing_package(
+    name: str, required: bool, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lack(package: str) -> str:
+        raise metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(doctor.metadata, "version", lack)
+    finding = doctor.examine_package(name)
+    assert (finding.ok, finding.value, finding.required) == (False, "not installed", required)
+    assert finding.remedy.endswith(remedy)
+
+
+def test_extras_are_those_of_pyproject() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for package, extra in doctor.EXTRAS.items():
+        assert any(re.match(rf"{package}\b(?!-)", line) for line in extras[extra]), package
+        assert extra in doctor.PURPOSES
 
 
 def test_memory(tmp_path: Path) -> None:

@@ -67,6 +67,26 @@ def test_our_errors_are_one_message(
     assert result.stderr == "Error: there is no model 'x'\n\nhint: try demo\n"
 
 
+@pytest.mark.parametrize(("package", "extra"), [("torch", "compile"), ("matplotlib", "bench")])
+def test_missing_extra_is_named(package: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> NoReturn:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    monkeypatch.setattr("ingot.targets.load_targets", fail)
+    result = CliRunner().invoke(app, ["targets"])
+    assert result.exit_code == 1
+    assert f"this needs {package}" in result.stderr
+    assert f"pip install 'ingot[{extra}]'" in result.stderr
+
+
+def test_our_own_missing_module_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> NoReturn:
+        raise ModuleNotFoundError("No module named 'ingot.absent'", name="ingot.absent")
+
+    monkeypatch.setattr("ingot.targets.load_targets", fail)
+    assert isinstance(CliRunner().invoke(app, ["targets"]).exception, ModuleNotFoundError)
+
+
 def test_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt() -> NoReturn:
         raise KeyboardInterrupt
