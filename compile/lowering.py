@@ -293,19 +293,24 @@ class Lowering:
 
     def _lower_rope(self, var: relax.Var, call: relax.Call) -> relax.Expr:
         x, cos, sin = call.args
-        _, tokens, heads, head_dim = shape_of(x)
         view = self._view(x)
-        spec = rotary.RopeSpec(
-            num_heads=int(heads),
-            head_dim=int(head_dim),
+        spec = self._rope_spec(x, cos, view, attributes(call))
+        operands = [view.matrix, self._flat(cos), self._flat(sin)]
+        width = spec.num_heads * spec.head_dim
+        return self._like(self._call(rotary, spec, operands, [shape_of(x)[1], width]), call)
+
+    def _rope_spec(
+        self, x: relax.Expr, cos: relax.Expr, view: View, attrs: dict[str, Any]
+    ) -> rotary.RopeSpec:
+        heads, head_dim = (int(extent) for extent in shape_of(x)[2:])
+        return rotary.RopeSpec(
+            num_heads=heads,
+            head_dim=head_dim,
             cos_width=int(shape_of(cos)[-1]),
             row_width=view.row_width,
             column_offset=view.column_offset,
-            **attributes(call),
+            **attrs,
         )
-        operands = [view.matrix, self._flat(cos), self._flat(sin)]
-        width = spec.num_heads * spec.head_dim
-        return self._like(self._call(rotary, spec, operands, [tokens, width]), call)
 
     def _lower_activation(self, var: relax.Var, call: relax.Call) -> relax.Expr:
         x = self._flat(call.args[0])
@@ -323,9 +328,10 @@ class Lowering:
     def _lower_paged_attention(self, var: relax.Var, call: relax.Call) -> relax.Expr:
         q, k, v, *optional = call.args
         attrs = attributes(call)
-        slot, store = attrs.pop("layer"), attrs.pop("store")
+        slot, store, rope = attrs.pop("layer"), attrs.pop("store"), attrs.pop("rope", None)
+        tables = [optional.pop() for _ in range(2)][::-1] if rope is not None else []
         if store:
-            self._written[slot] = self._write(slot, k, v)
+            self._written[slot] = self._write(slot, k, v, rope, tables)
         view = self._view(q)
         _, tokens, heads, key_dim = shape_of(q)
         kv_heads, value_dim = (int(extent) for extent in shape_of(v)[2:])
@@ -352,13 +358,23 @@ class Lowering:
         width = spec.num_heads * value_dim
         return self._like(self._call(attention, spec, operands, [tokens, width]), call)
 
-    def _write(self, slot: int, k: relax.Expr, v: relax.Expr) -> tuple[relax.Expr, relax.Expr]:
-        """Write the new tokens' keys and values; gives the pools as they are afterwards."""
+    def _write(
+        self,
+        slot: int,
+        k: relax.Expr,
+        v: relax.Expr,
+        rope: dict[str, Any] | None,
+        tables: list[relax.Expr],
+    ) -> tuple[relax.Expr, relax.Expr]:
+        """Write the new tokens' keys and values; gives the pools as they are afterwards.
+
+        With `rope`, the keys are rotated on their way by the cosine and sine `tables`.
+        """
         key, value = self._view(k), self._view(v)
-        _, _, kv_heads, key_dim = shape_of(k)
+        kv_heads, key_dim = (int(extent) for extent in shape_of(k)[2:])
         spec = kv_write.KvWriteSpec(
-            kv_heads=int(kv_heads),
-            key_dim=int(key_dim),
+            kv_heads=kv_heads,
+            key_dim=key_dim,
             value_dim=int(shape_of(v)[-1]),
             kv_dtype=self._formats.scheme.kv_dtype,
             page_size=self._target.page_size_tokens,
@@ -366,12 +382,16 @@ class Lowering:
             key_column_offset=key.column_offset,
             value_row_width=value.row_width,
             value_column_offset=value.column_offset,
+            rope=None if rope is None else self._rope_spec(k, tables[0], key, rope),
         )
         pools = self._pools[slot]
-        operands = [key.matrix, value.matrix, self._inputs.slots, *pools]
+        inputs = [key.matrix, value.matrix, self._inputs.slots, *map(self._flat, tables)]
         written = self._graph.emit(
             relax.op.call_tir_inplace(
-                self._kernel(kv_write, spec), operands, [3, 4], [pool.ty for pool in pools]
+                self._kernel(kv_write, spec),
+                [*inputs, *pools],
+                [len(inputs), len(inputs) + 1],
+                [pool.ty for pool in pools],
             )
         )
         first, second = (self._graph.emit(relax.TupleGetItem(written, i)) for i in range(2))

@@ -63,7 +63,7 @@ _OPERATORS: dict[str, tuple[Infer, str]] = {
     "linear": (_linear, "x weight [bias]"),
     "embedding": (_embedding, "ids table"),
     "gather_rows": (_gather_rows, "x rows"),
-    "paged_attention": (_paged_attention, "q k v [sinks] [slopes]"),
+    "paged_attention": (_paged_attention, "q k v [sinks] [slopes] [cos sin]"),
     "layer_output": (_like_first, "x"),
     "norm": (_like_first, "x [weight] [bias]"),
     "residual_norm": (_residual_norm, "x residual [weight] [bias]"),
