@@ -18,12 +18,12 @@ nothing, exactly: their weights are 0 and the rescaling factor is 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from tvm import tirx
 
-from ingot.compile.kernels.paged_attention.block import BlockKernel, Tensors
+from ingot.compile.kernels.paged_attention.block import BlockKernel
+from ingot.compile.kernels.paged_attention.rows import Tensors
+from ingot.compile.kernels.paged_attention.softmax import SpanMerger
+from ingot.compile.kernels.paged_attention.spec import SPAN_TOKENS, PagedAttentionSpec
 from ingot.compile.kernels.paged_attention.tiles import choose_tiles
 from ingot.compile.kernels.vector_ir import (
     T,
@@ -37,42 +37,10 @@ from ingot.compile.kernels.vector_ir import (
 )
 from ingot.targets import Target
 
-SPAN_TOKENS = 512  # a multiple of every page size; the unit in which a context is split over cores
+__all__ = ["PagedAttentionSpec", "build"]
+
 # With fewer blocks than this a step is spread over the spans of its contexts too.
 ENOUGH_BLOCKS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class PagedAttentionSpec:
-    """What differs between attention layers. 0 means no window, no chunk, no softcap."""
-
-    num_heads: int
-    kv_heads: int
-    key_dim: int
-    value_dim: int
-    scale: float
-    window: int = 0  # a query at i sees keys j with i - j < window
-    chunk: int = 0  # a query at i sees keys j with j // chunk == i // chunk
-    softcap: float = 0.0
-    causal: bool = True
-    has_sinks: bool = False
-    has_slopes: bool = False
-    kv_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    page_size: int = 32
-    row_width: int = 0
-    column_offset: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.row_width:
-            object.__setattr__(self, "row_width", self.num_heads * self.key_dim)
-        assert self.num_heads % self.kv_heads == 0, self
-        assert SPAN_TOKENS % self.page_size == 0, self
-        assert self.column_offset + self.num_heads * self.key_dim <= self.row_width, self
-
-    @property
-    def group(self) -> int:
-        """Query heads per KV head."""
-        return self.num_heads // self.kv_heads
 
 
 def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
@@ -107,17 +75,12 @@ def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
         partial_rows = tirx.Select(split > 1, n * heads * split, index(1))
         partials = T.alloc_buffer((tirx.Max(partial_rows, index(1)), decode.partial_width))
         # Registers from here on: TVM's passes are slow on what they can see through.
-        blocks = BlockKernel(
-            spec,
-            tensors,
-            partials,
-            num_blocks=let(num_blocks, 1, "int64"),
-            num_spans=let(num_spans, 1, "int64"),
-            span_tokens=SPAN_TOKENS,
-        )
+        spans = let(num_spans, 1, "int64")
+        merger = SpanMerger(spec, tensors, partials, spans, prefill.lanes)
+        blocks = BlockKernel(spec, tensors, merger, let(num_blocks, 1, "int64"))
         splits = let(split, 1, "int64")
         with T.parallel(num_blocks * kv_heads * split) as item:
             blocks.attend(item, splits, prefill, decode)
         with otherwise_if(splits > 1), T.parallel(n) as row:
-            blocks.merge_row(row, decode)
+            merger.merge_row(row)
     return k.function

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ingot.compile.kernels.kv_write.reference import from_kv_dtype
-
-if TYPE_CHECKING:
-    from ingot.compile.kernels.paged_attention.cpu import PagedAttentionSpec
+from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int32]

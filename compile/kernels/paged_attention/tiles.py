@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
 from ingot.compile.kernels.vector_ir import pieces
 from ingot.targets import Target
-
-if TYPE_CHECKING:
-    from ingot.compile.kernels.paged_attention.cpu import PagedAttentionSpec
 
 SCORE_VECTORS = 2  # vectors of key tokens a score tile holds per row
 SPARE_REGISTERS = 4  # two key vectors, a broadcast query element, one free
