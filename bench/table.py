@@ -4,6 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ingot.bench.machine import Machine
 from ingot.bench.report import BackendReport, CaseReport, Report, Spread
 
 
@@ -21,8 +22,23 @@ def render_report(report: Report) -> RenderableType:
         if backend.status != "measured"
     ]
     return Group(
-        render_backends(report), *reasons, render_cases(report), Text(reading, style="dim")
+        render_backends(report),
+        *reasons,
+        render_cases(report),
+        Text(reading, style="dim"),
+        *describe_disturbance(report.machine),
     )
+
+
+def describe_disturbance(machine: Machine) -> list[Text]:
+    """A warning if more was at work before the run than the machine has cores for."""
+    if machine.load_average <= machine.usable_cores:
+        return []
+    warning = (
+        f"The machine was busy before the run (load {machine.load_average} on "
+        f"{machine.usable_cores} cores): these times are not to be trusted."
+    )
+    return [Text(warning, style="yellow")]
 
 
 def render_backends(report: Report) -> Table:
@@ -68,8 +84,8 @@ def render_cases(report: Report) -> RenderableType:
     table.add_column("prompt", justify="right")
     table.add_column("batch", justify="right")
     table.add_column("backend", no_wrap=True)
-    table.add_column("TTFT ms", justify="right")
-    table.add_column("TPOT ms", justify="right")
+    table.add_column("TTFT ms", justify="right", no_wrap=True)
+    table.add_column("TPOT ms", justify="right", no_wrap=True)
     table.add_column("prefill tokens/s", justify="right")
     table.add_column("×", justify="right")
     table.add_column("decode tokens/s", justify="right")

@@ -26,6 +26,13 @@ def test_every_backend_and_case_has_its_row(report: Report) -> None:
     assert sum(len(row) == 10 for row in cells) == 8
 
 
+def test_busy_machine_is_told(report: Report) -> None:
+    assert "busy" not in show(report)
+    busy = dataclasses.replace(report.machine, load_average=9.5)
+    shown = show(dataclasses.replace(report, machine=busy))
+    assert "The machine was busy before the run (load 9.5 on 4 cores)" in shown
+
+
 def test_nothing_measured(report: Report) -> None:
     shown = show(dataclasses.replace(report, backends=report.backends[2:]))
     assert "nothing was measured" in shown
