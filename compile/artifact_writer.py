@@ -50,12 +50,27 @@ class ArtifactFolder:
         return self
 
     def commit(self) -> None:
-        """Put the finished folder in place of `out`."""
+        """Put the finished folder in place of `out`; what was there goes last of all."""
         self.path.chmod(0o755)
-        if self._out.exists():
-            shutil.rmtree(self._out)
-        os.rename(self.path, self._out)
+        replaced = self._out.exists()
+        if replaced:
+            os.rename(self._out, self._old)
+        try:
+            os.rename(self.path, self._out)
+        except BaseException:
+            if replaced:
+                os.rename(self._old, self._out)
+            raise
         self._committed = True
+        if self._old.is_symlink():
+            self._old.unlink()
+        elif replaced:
+            shutil.rmtree(self._old)
+
+    @property
+    def _old(self) -> Path:
+        """Where what stood at `out` is while the new folder takes its place."""
+        return self.path.with_name(f"{self.path.name}-old")
 
     def __exit__(
         self,
@@ -65,7 +80,7 @@ class ArtifactFolder:
     ) -> None:
         if not self._committed:
             shutil.rmtree(self.path, ignore_errors=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.strerror:  # bare ones are of other libraries
             raise CompileError(f"can't write the artifact {self._out}: {error.strerror}") from None
 
 
