@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ingot.cli.options import Json, Threads
+from ingot.cli.options import Json
 
 app = typer.Typer(
     help="Measure: compiled against eager, torch.compile and onnxruntime.",
@@ -49,7 +49,13 @@ def compare(
     ] = None,
     new_tokens: Annotated[int | None, typer.Option(min=2, help="Tokens to generate.")] = None,
     repeat: Annotated[int | None, typer.Option(min=1, help="Timed generations a turn.")] = None,
-    threads: Threads = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads of every backend. [default: INGOT_NUM_THREADS or one a physical core]",
+        ),
+    ] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings.")
     ] = False,
