@@ -28,6 +28,8 @@ T = tir_builder  # TVM's own spelling
 # Waking and joining the thread pool costs some 5 us: the time that one core takes for about this
 # many elements that are read, computed on and written.
 PARALLEL_ELEMENTS = 16384
+# Independent sums over a row, so that additions overlap instead of waiting for each other.
+NUM_CHAINS = 4
 
 
 def dtype_of(base: str, lanes: int) -> str:
@@ -201,6 +203,24 @@ def for_pieces(width: int, lanes: int, unroll: int, emit: Callable[[Expr, int, i
     done = num_blocks * step if num_blocks > 1 else 0
     for i, (offset, piece) in enumerate(pieces(width - done, lanes)):
         emit(index(done + offset), piece, i % unroll)
+
+
+def accumulate_row(width: int, lanes: int, step: Callable[[Expr, int, Expr], Expr]) -> Expr:
+    """Fold `accumulator = step(offset, lanes, accumulator)` over a row; the sum of all lanes."""
+    chains = [Register(lanes, 0.0) for _ in range(NUM_CHAINS)]
+    tail = Register(1, 0.0)
+
+    def accumulate(offset: Expr, piece_lanes: int, chain: int) -> None:
+        if piece_lanes == lanes:
+            register = chains[chain]
+            register.set(step(offset, lanes, register.value))
+        else:
+            value = step(offset, piece_lanes, splat(0.0, piece_lanes))
+            tail.set(tail.value + reduce_sum(value, piece_lanes))
+
+    for_pieces(width, lanes, NUM_CHAINS, accumulate)
+    one, two, three, four = (chain.value for chain in chains)
+    return let(reduce_sum((one + two) + (three + four), lanes) + tail.value, 1)
 
 
 @contextmanager

@@ -8,15 +8,15 @@ between the passes over it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from tvm import tirx
 
 from ingot.compile.kernels.vector_ir import (
+    NUM_CHAINS,
     Expr,
-    Register,
+    accumulate_row,
     count,
     fma,
     for_pieces,
@@ -24,7 +24,6 @@ from ingot.compile.kernels.vector_ir import (
     let,
     load,
     pool_dtype,
-    reduce_sum,
     rows_in_parallel,
     serial_or_once,
     splat,
@@ -32,8 +31,6 @@ from ingot.compile.kernels.vector_ir import (
     widen,
 )
 from ingot.targets import Target
-
-NUM_CHAINS = 4  # independent sums, so that additions overlap instead of waiting for each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +95,9 @@ def build(spec: NormSpec, target: Target) -> tirx.PrimFunc:
             mean = None
             if spec.kind == "layer":
                 mean = let(
-                    _sum(width, lanes, lambda o, n, acc: acc + element(o, n)) / float(width), 1
+                    accumulate_row(width, lanes, lambda o, n, acc: acc + element(o, n))
+                    / float(width),
+                    1,
                 )
 
             def centred(offset: Expr, lanes: int) -> Expr:
@@ -109,7 +108,7 @@ def build(spec: NormSpec, target: Target) -> tirx.PrimFunc:
                 value = let(centred(offset, lanes), lanes)
                 return fma(value, value, accumulator, lanes)
 
-            squares = _sum(width, lanes, add_square)
+            squares = accumulate_row(width, lanes, add_square)
             variance = squares / float(width) + tirx.const(spec.eps, "float32")
             scale = let(tirx.const(1.0, "float32") / tirx.sqrt(variance), 1)
 
@@ -132,21 +131,3 @@ def build(spec: NormSpec, target: Target) -> tirx.PrimFunc:
 
         rows_in_parallel(n, total_width, norm_row)
     return k.function
-
-
-def _sum(width: int, lanes: int, step: Callable[[Expr, int, Expr], Expr]) -> Expr:
-    """Accumulate `step(offset, lanes, accumulator)` over a row; the sum of all lanes."""
-    chains = [Register(lanes, 0.0) for _ in range(NUM_CHAINS)]
-    tail = Register(1, 0.0)
-
-    def accumulate(offset: Expr, piece_lanes: int, chain: int) -> None:
-        if piece_lanes == lanes:
-            register = chains[chain]
-            register.set(step(offset, lanes, register.value))
-        else:
-            value = step(offset, piece_lanes, splat(0.0, piece_lanes))
-            tail.set(tail.value + reduce_sum(value, piece_lanes))
-
-    for_pieces(width, lanes, NUM_CHAINS, accumulate)
-    one, two, three, four = (chain.value for chain in chains)
-    return let(reduce_sum((one + two) + (three + four), lanes) + tail.value, 1)

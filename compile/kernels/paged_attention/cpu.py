@@ -41,6 +41,8 @@ __all__ = ["PagedAttentionSpec", "build"]
 
 # With fewer blocks than this a step is spread over the spans of its contexts too.
 ENOUGH_BLOCKS = 64
+# Unless what the spans leave behind would take more than 64 MiB.
+MAX_PARTIALS = 1 << 24
 
 
 def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
@@ -70,10 +72,12 @@ def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
         # needs, found without a table.
         num_blocks = tirx.floordiv(n, prefill.block_tokens) + b
         num_spans = ceil_div(p * spec.page_size, SPAN_TOKENS)
+        partial_rows, width = n * heads * num_spans, decode.partial_width
         is_split = tirx.And(num_blocks * kv_heads < ENOUGH_BLOCKS, num_spans > 1)
+        is_split = tirx.And(is_split, partial_rows * width <= MAX_PARTIALS)
         split = tirx.Select(is_split, num_spans, index(1))
-        partial_rows = tirx.Select(split > 1, n * heads * split, index(1))
-        partials = T.alloc_buffer((tirx.Max(partial_rows, index(1)), decode.partial_width))
+        partial_rows = tirx.Max(tirx.Select(is_split, partial_rows, index(1)), index(1))
+        partials = T.alloc_buffer((partial_rows, width))
         # Registers from here on: TVM's passes are slow on what they can see through.
         spans = let(num_spans, 1, "int64")
         merger = SpanMerger(spec, tensors, partials, spans, prefill.lanes)
