@@ -80,6 +80,20 @@ def _addmm(node: torch.fx.Node, importer: Any) -> relax.Expr:
     return _emit(importer, relax.op.add(_emit(importer, relax.op.matmul(x, y)), bias))
 
 
+# --- norms -------------------------------------------------------------------------------------
+
+
+def _layer_norm(node: torch.fx.Node, importer: Any) -> relax.Expr:
+    """The stock converter needs a weight and a bias."""
+    x, axes, *affine = _operands(node, importer)[:4]
+    present = [operand for operand in affine if operand is not None]
+    if len(present) == 2:
+        return importer._layer_norm(node)
+    assert len(axes) == 1 and (not present or present[0] is affine[0]), "a bias without a weight"
+    eps = node.args[4] if len(node.args) > 4 else 1e-5
+    return _emit(importer, call_op("norm", [x, *present], kind="layer", eps=float(eps)))
+
+
 # --- lookups -----------------------------------------------------------------------------------
 
 
@@ -131,6 +145,14 @@ def _slice(node: torch.fx.Node, importer: Any) -> relax.Expr:
     if all(statically_known_true(a == b) for a, b in zip(source, result, strict=True)):
         return _operand(importer, node.args[0])
     return importer._slice(node)
+
+
+def _cat(node: torch.fx.Node, importer: Any) -> relax.Expr:
+    """Without empty parts, as partial rotary has where all of a head turns."""
+    tensors: Any = node.args[0]
+    dim: Any = node.args[1] if len(node.args) > 1 else 0
+    parts = [_operand(importer, x) for x in tensors if x.meta["val"].shape[dim] != 0]
+    return parts[0] if len(parts) == 1 else _emit(importer, relax.op.concat(parts, axis=dim))
 
 
 def _empty(node: torch.fx.Node, importer: Any) -> relax.Expr:
@@ -204,11 +226,13 @@ CONVERTERS: dict[str, Converter] = {
     "bmm.default": _matmul,
     "matmul.default": _matmul,
     "addmm.default": _addmm,
+    "layer_norm.default": _layer_norm,
     "embedding.default": _embedding,
     "index.Tensor": _index,
     "view.default": _reshape,
     "reshape.default": _reshape,
     "slice.Tensor": _slice,
+    "cat.default": _cat,
     "empty.memory_format": _empty,
     "log.default": _log,
     "div.Tensor_mode": _divide_rounded,

@@ -12,8 +12,10 @@ from ingot.compile.rewrites.clean_up import clean_up
 from ingot.compile.rewrites.fuse_activation import fuse_activation, fuse_gated_activation
 from ingot.compile.rewrites.fuse_norm import fuse_norm, fuse_residual_norm
 from ingot.compile.rewrites.fuse_rope import fuse_rope
+from ingot.compile.rewrites.fuse_rope_write import fuse_rope_write
 from ingot.compile.rewrites.make_linears import make_linears
 from ingot.compile.rewrites.merge_linears import FormatOf, merge_linears
+from ingot.compile.rewrites.sink_layouts import sink_layouts
 from ingot.errors import UsageError
 
 Apply = Callable[[tvm.IRModule, FormatOf], Rewritten]
@@ -33,6 +35,8 @@ def _without_formats(rewrite: Callable[[tvm.IRModule], Rewritten]) -> Apply:
 
 REWRITES: tuple[Rewrite, ...] = (
     Rewrite("clean_up", _without_formats(clean_up)),
+    Rewrite("sink_layouts", _without_formats(sink_layouts)),
+    Rewrite("clean_up", _without_formats(clean_up)),
     Rewrite("make_linears", _without_formats(make_linears)),
     Rewrite("fuse_norm", _without_formats(fuse_norm)),
     Rewrite("fuse_rope", _without_formats(fuse_rope)),
@@ -41,6 +45,7 @@ REWRITES: tuple[Rewrite, ...] = (
     Rewrite("merge_linears", merge_linears),
     Rewrite("fuse_gated_activation", _without_formats(fuse_gated_activation)),
     Rewrite("fuse_residual_norm", _without_formats(fuse_residual_norm)),
+    Rewrite("fuse_rope_write", _without_formats(fuse_rope_write)),
     Rewrite("clean_up", _without_formats(clean_up)),
 )
 
