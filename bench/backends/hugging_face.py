@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def torch_availability(setting: Setting) -> str | None:
-    reason = missing_package("torch", "transformers", "accelerate")
+    reason = missing_package("torch", "transformers")
     if reason is None and setting.device != "cpu":
         import torch
 
