@@ -12,7 +12,7 @@ CUDA_ARCH  ?= sm_90
 PROMPT     ?= def fibonacci(
 OUT        ?= artifacts/$(notdir $(MODEL))-$(subst :,-,$(TARGET))$(if $(QUANT),-$(QUANT))
 # pip's own index decides which torch wheel is taken; on Linux PyPI's brings CUDA along (gigabytes).
-# TORCH_INDEX=https://download.pytorch.org/whl/cpu takes the small one.
+# TORCH_INDEX=URL takes it from another index, such as the one with builds for the CPU alone.
 TORCH_INDEX ?=
 TEST_WORKERS ?= 2
 
