@@ -58,7 +58,7 @@ def compile_model(
     from ingot.compile.storage import FormatRules
     from ingot.models.capture import capture
     from ingot.models.resolve import resolve_model
-    from ingot.models.tokenizer import check_tokenizer
+    from ingot.models.tokenizer import check_tokenizer, tokenizer_files
     from ingot.models.weights import open_weights
 
     target = resolve_target(target) if isinstance(target, str) else target
@@ -79,6 +79,7 @@ def compile_model(
             allow_pickle=allow_pickle,
         )
         config = source.config
+        tokenizer_files(source.path)
         check_tokenizer(source.path, config.vocab_size)
         reader = open_weights(source, check_finite=True)
         formats = formats.for_tensors({name: reader.aliases(name) for name in reader.names()})
@@ -110,6 +111,9 @@ def context_tokens(config: Any, wanted: int | None) -> int:
     """The longest context: what the user wants, within what the model was made for."""
     limit = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
     limit = limit or getattr(config, "n_positions", None) or 2048
-    if wanted is not None and wanted > limit:
-        raise UsageError(f"--max-context is {wanted}; the model is made for at most {limit} tokens")
-    return int(wanted or limit)
+    if wanted is not None and not 1 <= wanted <= limit:
+        raise UsageError(
+            f"--max-context is {wanted}; it must be at least 1, "
+            f"and the model is made for at most {limit} tokens"
+        )
+    return int(limit if wanted is None else wanted)

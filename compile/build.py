@@ -8,6 +8,7 @@ import tvm
 from tvm import relax
 
 from ingot.compile.graph import GRAPH, bindings_of
+from ingot.errors import CompileError
 from ingot.targets import Target
 
 STEP = "step"
@@ -73,4 +74,9 @@ def generate(module: tvm.IRModule, target: Target, path: Path) -> None:
     """Machine code as a shared library at `path`; needs the C compiler for the linking alone."""
     with tvm.transform.PassContext(opt_level=3):
         executable = relax.build(module, tvm_target(target), relax_pipeline=None)
-    executable.export_library(str(path))
+    try:
+        executable.export_library(str(path))
+    except RuntimeError as error:  # TVM's "Compilation error:", then what the linker wrote
+        lines = [line for line in str(error).splitlines() if line and "error:" not in line]
+        reason = lines[0] if lines else str(error)
+        raise CompileError(f"the machine code can't be linked: {reason}") from error

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from ingot.models.capture import CapturedModel
 
 TINY_LLAMA: dict[str, Any] = {
     "hidden_size": 64,
@@ -42,6 +45,18 @@ def write_checkpoint(folder: Path, model_type: str = "llama", **changes: Any) ->
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Must not be changed: copy it to break it."""
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def captured_llama(tiny_llama: Path) -> CapturedModel:
+    """`tiny_llama` exported, for tests that are not about the export."""
+    import torch
+    from transformers import AutoConfig
+
+    from ingot.models.capture import capture
+
+    config = AutoConfig.from_pretrained(tiny_llama)
+    return capture(config, dtype=torch.float32, max_context_tokens=128)
 
 
 @pytest.fixture(scope="session")

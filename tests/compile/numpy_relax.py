@@ -7,7 +7,7 @@ with what the kernels are tested against.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -168,9 +168,9 @@ def _norm(call: relax.Call, x: Array, *affine: Array, residual: Array | None = N
     return total.reshape(x.shape), normed.reshape(x.shape)
 
 
-def _rope(call: relax.Call, x: Array, cos: Array, sin: Array) -> Array:
+def _rope(attrs: Mapping[str, Any], x: Array, cos: Array, sin: Array) -> Array:
     _, tokens, heads, head_dim = x.shape
-    spec = RopeSpec(num_heads=heads, head_dim=head_dim, cos_width=cos.shape[-1], **attributes(call))
+    spec = RopeSpec(num_heads=heads, head_dim=head_dim, cos_width=cos.shape[-1], **attrs)
     out = rope_reference(spec, x.reshape(tokens, heads * head_dim), cos[0], sin[0])
     return out.reshape(x.shape)
 
@@ -180,9 +180,11 @@ def _gated(call: relax.Call, *operands: Array) -> Array:
     return activation_reference(attributes(call)["kind"], gate, up)
 
 
-def _paged_attention(call: relax.Call, q: Array, k: Array, v: Array) -> Array:
+def _paged_attention(call: relax.Call, q: Array, k: Array, v: Array, *tables: Array) -> Array:
     """One sequence from its first token on; what rewrites never touch is not modelled."""
     attrs = attributes(call)
+    if "rope" in attrs:
+        k = _rope(attrs["rope"], k, *tables)
     assert attrs["causal"] and not attrs["window"] and not attrs["softcap"] and attrs["store"]
     group = q.shape[2] // k.shape[2]
     k, v = np.repeat(k, group, axis=2), np.repeat(v, group, axis=2)
@@ -201,7 +203,7 @@ _INGOT: dict[str, Callable[..., Any]] = {
     "layer_output": lambda _, x: x,
     "norm": lambda call, x, *affine: _norm(call, x, *affine)[1],
     "residual_norm": lambda call, x, residual, *affine: _norm(call, x, *affine, residual=residual),
-    "rope": _rope,
+    "rope": lambda call, *operands: _rope(attributes(call), *operands),
     "activation": lambda call, x: activation_reference(attributes(call)["kind"], x),
     "gated_activation": _gated,
     "paged_attention": _paged_attention,
