@@ -90,7 +90,7 @@ def _layer_norm(node: torch.fx.Node, importer: Any) -> relax.Expr:
     if len(present) == 2:
         return importer._layer_norm(node)
     assert len(axes) == 1 and (not present or present[0] is affine[0]), "a bias without a weight"
-    eps = node.args[4] if len(node.args) > 4 else 1e-5
+    eps: Any = node.args[4] if len(node.args) > 4 else 1e-5
     return _emit(importer, call_op("norm", [x, *present], kind="layer", eps=float(eps)))
 
 
@@ -107,7 +107,8 @@ def _embedding(node: torch.fx.Node, importer: Any) -> relax.Expr:
 
 def _index(node: torch.fx.Node, importer: Any) -> relax.Expr:
     """`x[:, rows]` is a gather of tokens; constant negative indices are read out of bounds."""
-    x, indices = node.args[0], list(node.args[1])
+    arguments: Any = node.args
+    x, indices = arguments[0], list(arguments[1])
     if len(indices) == 2 and indices[0] is None and _is_rows(indices[1]):
         rows = _operand(importer, indices[1])
         if _dtype(rows) != "int32":
@@ -141,9 +142,10 @@ def _shape(node: torch.fx.Node, importer: Any) -> Any:
 
 def _slice(node: torch.fx.Node, importer: Any) -> relax.Expr:
     """`x[..., -n:]` with symbolic `n` loses its shape; it occurs here only as the identity."""
-    source, result = node.args[0].meta["val"].shape, node.meta["val"].shape
+    sliced: Any = node.args[0]
+    source, result = sliced.meta["val"].shape, node.meta["val"].shape
     if all(statically_known_true(a == b) for a, b in zip(source, result, strict=True)):
-        return _operand(importer, node.args[0])
+        return _operand(importer, sliced)
     return importer._slice(node)
 
 
@@ -209,7 +211,9 @@ def constant_value(node: Any, constants: dict[str, torch.Tensor]) -> torch.Tenso
         if value is None and isinstance(arg, torch.fx.Node):
             return None
         args.append(value)
-    return node.target(*args, **node.kwargs)
+    evaluate: Any = node.target
+    constant: torch.Tensor | None = evaluate(*args, **node.kwargs)
+    return constant
 
 
 def _constant(node: torch.fx.Node, importer: Any) -> relax.Expr:
