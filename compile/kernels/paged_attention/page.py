@@ -25,6 +25,7 @@ from ingot.compile.kernels.vector_ir import (
     minimum,
     pieces,
     reduce_max,
+    serial_or_once,
     splat,
     store,
     widen,
@@ -67,26 +68,23 @@ class PageKernel:
 
     def _score_tile(self, page: Expr, row: Expr) -> None:
         """scores[row + r, :] = q[row + r, :] . K of the page, tile_rows rows at once."""
-        spec = self._spec
-        vectors = pieces(spec.page_size, self._tiles.lanes)
-        for first in range(0, len(vectors), SCORE_VECTORS):
-            columns = vectors[first : first + SCORE_VECTORS]
-            sums = [[Register(n, 0.0) for _, n in columns] for _ in range(self._tiles.tile_rows)]
+        spec, block, lanes = self._spec, self._block, self._tiles.lanes
+        keys_at_once = min(SCORE_VECTORS * lanes, spec.page_size)
+        with serial_or_once(spec.page_size // keys_at_once) as group:
+            columns = [group * keys_at_once + i for i in range(0, keys_at_once, lanes)]
+            sums = [[Register(lanes, 0.0) for _ in columns] for _ in range(self._tiles.tile_rows)]
             with T.serial(index(spec.key_dim)) as d:
                 keys = []
-                for offset, lanes in columns:
-                    key = load(
-                        self._tensors.key_pool, (page, self._block.kv_head, d, index(offset)), lanes
-                    )
+                for column in columns:
+                    key = load(self._tensors.key_pool, (page, block.kv_head, d, column), lanes)
                     keys.append(let(widen(key, spec.kv_dtype, lanes), lanes))
                 for r, accumulators in enumerate(sums):
-                    element = let(self._q[row + r, d], 1)
+                    element = splat(let(self._q[row + r, d], 1), lanes)
                     for register, key in zip(accumulators, keys, strict=True):
-                        n = register.lanes
-                        register.set(fma(splat(element, n), key, register.value, n))
+                        register.set(fma(element, key, register.value, lanes))
             for r, accumulators in enumerate(sums):
-                for (offset, lanes), register in zip(columns, accumulators, strict=True):
-                    store(self._scores, (row + r, index(offset)), register.value, lanes)
+                for column, register in zip(columns, accumulators, strict=True):
+                    store(self._scores, (row + r, column), register.value, lanes)
 
     def _soften_row(self, row: Expr, first_key: Expr) -> None:
         """Turn a row of scores into weights relative to the row's new maximum."""
