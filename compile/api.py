@@ -11,6 +11,8 @@ from typing import Any
 from ingot.compile.report import CompileReport, Observer, Progress
 from ingot.compile.schemes import SCHEMES
 from ingot.errors import UsageError
+from ingot.runtime.artifact.machine import detect_machine
+from ingot.runtime.artifact.manifest import TargetRecord
 from ingot.targets import Target, resolve_target
 
 
@@ -39,6 +41,7 @@ def compile_model(
     allow_unproven: bool = False,
     prove: bool = True,
     force: bool = False,
+    cuda_compiler: str = "nvrtc",
     progress: Progress | None = None,
 ) -> CompileResult:
     """Compile `model` for `target` into the folder `out`.
@@ -47,7 +50,8 @@ def compile_model(
     otherwise); `keep` maps patterns of tensor names to formats; `disable` names rewrites to leave
     out. `progress(stage, done, total)` is called as the work goes on. Raises an `IngotError` that
     says what is wrong; nothing is left at `out` then. With `prove`, the artifact is compared with
-    the eager model, and `ProofError` is raised if it departs unless `allow_unproven`.
+    the eager model, and `ProofError` is raised if it departs unless `allow_unproven`; for a GPU
+    that this machine lacks the proof stays pending. `cuda_compiler` is `nvrtc` or `nvcc`.
     """
     import torch
 
@@ -91,20 +95,25 @@ def compile_model(
                 max_context_tokens=context,
                 trust_remote_code=trust_remote_code,
             )
-        options = GraphOptions(target, formats, frozenset(disable))
-        weights = compile_graph(captured, options, folder.path / "model.so", observer)
+        options = GraphOptions(target, formats, frozenset(disable), cuda_compiler)
+        compiled = compile_graph(captured, options, folder.path / "model.so", observer)
         gc.collect()
         with observer.stage("weights"):
             manifest = write_artifact(
-                folder.path, source, reader, captured, options, weights, observer
+                folder.path, source, reader, captured, options, compiled, observer
             )
-        if prove:
+        if prove and can_prove(manifest.target):
             with observer.stage("proof"):
                 manifest = prove_artifact(
                     folder.path, source, allow_unproven=allow_unproven, progress=observer.progress
                 )
         folder.commit()
     return CompileResult(Path(out), manifest, observer.report)
+
+
+def can_prove(target: TargetRecord) -> bool:
+    """Whether the proof is due now: not for a GPU that this machine doesn't have."""
+    return target.kind != "cuda" or detect_machine().cuda_arch == target.cuda_arch
 
 
 def context_tokens(config: Any, wanted: int | None) -> int:

@@ -11,7 +11,8 @@ from types import TracebackType
 
 import torch
 
-from ingot.compile.pipeline import GraphOptions
+from ingot.compile.build import host_triple
+from ingot.compile.pipeline import CompiledGraph, GraphOptions
 from ingot.compile.report import Observer
 from ingot.compile.storage import WeightTable
 from ingot.compile.weight_expressions import Array
@@ -90,12 +91,15 @@ def write_artifact(
     reader: WeightReader,
     captured: CapturedModel,
     options: GraphOptions,
-    weights: WeightTable,
+    compiled: CompiledGraph,
     observer: Observer,
 ) -> records.Manifest:
-    """Stream the weights and write the manifest beside `model.so`, which is there already."""
-    written, weight_files = _write_weights(folder, reader, weights, observer)
+    """Stream the weights and write the manifest beside the code, which is there already."""
+    written, weight_files = _write_weights(folder, reader, compiled.weights, observer)
+    target = options.target
     names = [CODE_NAME]
+    if target.kind == "cuda":
+        names += records.device_code_names(target.cuda_arch)
     for file in tokenizer_files(source.path):
         shutil.copyfile(file, folder / file.name)
         names.append(file.name)
@@ -127,7 +131,16 @@ def write_artifact(
             records.RewriteRecord(name=name, matched=matched)
             for name, matched in observer.report.rewrites.items()
         ),
-        proof=records.ProofRecord(status="unproven"),
+        kernels=tuple(
+            records.KernelRecord(
+                name=kernel.name,
+                registers=kernel.registers,
+                shared_bytes=kernel.shared_bytes,
+                spill_bytes=kernel.spill_bytes,
+            )
+            for kernel in compiled.kernels
+        ),
+        proof=records.ProofRecord(status="pending" if target.kind == "cuda" else "unproven"),
     )
     records.write_manifest(folder, manifest)
     return manifest
@@ -184,7 +197,7 @@ def _describe_target(options: GraphOptions) -> records.TargetRecord:
     return records.TargetRecord(
         name=target.name,
         kind=target.kind,  # type: ignore[arg-type]
-        llvm_triple=target.llvm_triple,
+        llvm_triple=host_triple(target),
         llvm_cpu=target.llvm_cpu,
         features=target.features,
         cuda_arch=target.cuda_arch,

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import tvm
 from tvm import relax
 
+from ingot.compile.cuda import Compile, KernelResources
+from ingot.compile.cuda.device_code import captured
 from ingot.compile.graph import GRAPH, bindings_of
 from ingot.errors import CompileError
+from ingot.runtime.artifact.manifest import device_code_names
 from ingot.targets import Target
 
 STEP = "step"
 
 
+def host_triple(target: Target) -> str:
+    """For which CPU `model.so` is: the target itself, or the host beside a GPU, like this one."""
+    return target.llvm_triple or f"{platform.machine()}-linux-gnu"
+
+
 def tvm_target(target: Target) -> tvm.target.Target:
-    """TVM's description of a CPU target."""
+    """TVM's description of a target. The code beside a GPU runs on any CPU of its architecture."""
+    if target.kind == "cuda":
+        return tvm.target.Target(
+            {
+                "kind": "cuda",
+                "arch": target.cuda_arch,
+                "max_threads_per_block": target.max_threads_per_block,
+                "max_shared_memory_per_block": target.shared_memory_bytes,
+                "thread_warp_size": 32,
+            },
+            host={"kind": "llvm", "mtriple": host_triple(target)},
+        )
     return tvm.target.Target(
         {"kind": "llvm", "mtriple": target.llvm_triple, "mcpu": target.llvm_cpu}
     )
@@ -70,10 +90,28 @@ def plan(module: tvm.IRModule) -> tvm.IRModule:
     )(module)
 
 
-def generate(module: tvm.IRModule, target: Target, path: Path) -> None:
-    """Machine code as a shared library at `path`; needs the C compiler for the linking alone."""
-    with tvm.transform.PassContext(opt_level=3):
-        executable = relax.build(module, tvm_target(target), relax_pipeline=None)
+def generate(
+    module: tvm.IRModule, target: Target, path: Path, compile_cuda: Compile | None = None
+) -> tuple[KernelResources, ...]:
+    """Machine code as a shared library at `path`; needs the C compiler for the linking alone.
+
+    For a GPU, `compile_cuda` makes the cubin beside it; gives what its kernels take.
+    """
+    described = tvm_target(target)
+    with tvm.transform.PassContext(opt_level=3), captured() as device, described:
+        executable = relax.build(module, described, relax_pipeline=None)
+    _link(executable, path)
+    if compile_cuda is None:
+        assert not device.source, "device code in a build for a CPU"
+        return ()
+    binary = compile_cuda(device.source, target.cuda_arch)
+    cubin, table = device_code_names(target.cuda_arch)
+    path.with_name(cubin).write_bytes(binary.cubin)
+    path.with_name(table).write_text(device.metadata(), encoding="utf-8")
+    return binary.kernels
+
+
+def _link(executable: relax.VMExecutable, path: Path) -> None:
     try:
         executable.export_library(str(path))
     except RuntimeError as error:  # TVM's "Compilation error:", then what the linker wrote

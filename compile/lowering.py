@@ -15,7 +15,7 @@ from tvm import relax
 
 from ingot.compile.fast_inspect import fast_inspect
 from ingot.compile.graph import GRAPH, Graph, is_op, operands_of, shape_of
-from ingot.compile.kernels import embedding, matmul
+from ingot.compile.kernels import build_kernel, embedding, matmul
 from ingot.compile.kernels.activation import cpu as activation
 from ingot.compile.kernels.gather_rows import cpu as gather_rows
 from ingot.compile.kernels.kv_write import cpu as kv_write
@@ -171,14 +171,14 @@ class Lowering:
     def _plain(self, expr: relax.Expr) -> relax.Expr:
         return self._weights.plain(expr) if self._is_stored(expr) else expr
 
-    def _call(self, op: Any, spec: Any, operands: list[relax.Expr], shape: list[Any]) -> relax.Expr:
+    def _call(self, op: str, spec: Any, operands: list[relax.Expr], shape: list[Any]) -> relax.Expr:
         """Call the kernel of `spec`, which writes one float32 tensor."""
         out = relax.TensorType(shape, "float32")
         return self._graph.emit(relax.call_tir(self._kernel(op, spec), operands, out))
 
-    def _kernel(self, op: Any, spec: Any) -> relax.GlobalVar:
+    def _kernel(self, op: str, spec: Any) -> relax.GlobalVar:
         if spec not in self._kernels:
-            function = op.build(spec, self._target)
+            function = build_kernel(op, spec, self._target)
             name = str(function.attrs["global_symbol"])
             function = function.without_attr("global_symbol").with_attr("op_pattern", 8)  # opaque
             self._kernels[spec] = self._graph.builder.add_func(function, name)
@@ -223,7 +223,7 @@ class Lowering:
         role = "head" if is_op(rows, "ingot.gather_rows") else "linear"
         spec = self._matrix_spec(weight, role, has_bias=bool(bias))
         operands = [self._flat(x), *self._weights.matrix(weight, spec), *map(self._plain, bias)]
-        result = self._call(matmul, spec, operands, [shape_of(operands[0])[0], spec.out_features])
+        result = self._call("matmul", spec, operands, [shape_of(operands[0])[0], spec.out_features])
         return self._like(result, call)
 
     def _lower_embedding(self, var: relax.Var, call: relax.Call) -> relax.Expr:
@@ -238,7 +238,7 @@ class Lowering:
         )
         flat = self._graph.emit(relax.op.reshape(ids, [shape_of(ids)[-1]]))
         operands = [flat, *self._weights.matrix(table, matrix)]
-        result = self._call(embedding, spec, operands, [shape_of(flat)[0], spec.hidden_size])
+        result = self._call("embedding", spec, operands, [shape_of(flat)[0], spec.hidden_size])
         return self._like(result, call)
 
     def _lower_gather_rows(self, var: relax.Var, call: relax.Call) -> relax.Expr:
@@ -246,7 +246,7 @@ class Lowering:
         width = int(shape_of(x)[1])
         spec = gather_rows.GatherRowsSpec(width)
         return self._like(
-            self._call(gather_rows, spec, [x, rows], [shape_of(rows)[0], width]), call
+            self._call("gather_rows", spec, [x, rows], [shape_of(rows)[0], width]), call
         )
 
     def _lower_norm(self, var: relax.Var, call: relax.Call) -> relax.Expr:
@@ -255,14 +255,14 @@ class Lowering:
         spec = self._norm_spec(call, x, affine, view=view)
         operands = [view.matrix, *map(self._plain, affine)]
         width = spec.width * spec.rows_per_token
-        return self._like(self._call(norm, spec, operands, [shape_of(x)[1], width]), call)
+        return self._like(self._call("norm", spec, operands, [shape_of(x)[1], width]), call)
 
     def _lower_residual_norm(self, var: relax.Var, call: relax.Call) -> relax.Expr:
         x, residual, *affine = call.args
         spec = self._norm_spec(call, x, affine, residual=True)
         operands = [self._flat(x), self._flat(residual), *map(self._plain, affine)]
         out = relax.TensorType([shape_of(x)[1], spec.width], "float32")
-        both = self._graph.emit(relax.call_tir(self._kernel(norm, spec), operands, [out, out]))
+        both = self._graph.emit(relax.call_tir(self._kernel("norm", spec), operands, [out, out]))
         parts = [self._graph.emit(relax.TupleGetItem(both, i)) for i in range(2)]
         shape = shape_of(x)
         return relax.Tuple([self._graph.emit(relax.op.reshape(p, shape)) for p in parts])
@@ -297,7 +297,7 @@ class Lowering:
         spec = self._rope_spec(x, cos, view, attributes(call))
         operands = [view.matrix, self._flat(cos), self._flat(sin)]
         width = spec.num_heads * spec.head_dim
-        return self._like(self._call(rotary, spec, operands, [shape_of(x)[1], width]), call)
+        return self._like(self._call("rope", spec, operands, [shape_of(x)[1], width]), call)
 
     def _rope_spec(
         self, x: relax.Expr, cos: relax.Expr, view: View, attrs: dict[str, Any]
@@ -315,7 +315,7 @@ class Lowering:
     def _lower_activation(self, var: relax.Var, call: relax.Call) -> relax.Expr:
         x = self._flat(call.args[0])
         spec = activation.ActivationSpec(width=int(shape_of(x)[1]), **attributes(call))
-        return self._like(self._call(activation, spec, [x], shape_of(x)), call)
+        return self._like(self._call("activation", spec, [x], shape_of(x)), call)
 
     def _lower_gated_activation(self, var: relax.Var, call: relax.Call) -> relax.Expr:
         operands = [self._flat(operand) for operand in call.args]
@@ -323,7 +323,7 @@ class Lowering:
         spec = activation.ActivationSpec(
             width=width, gated="gate_up" if len(operands) == 1 else "separate", **attributes(call)
         )
-        return self._like(self._call(activation, spec, operands, [tokens, width]), call)
+        return self._like(self._call("activation", spec, operands, [tokens, width]), call)
 
     def _lower_paged_attention(self, var: relax.Var, call: relax.Call) -> relax.Expr:
         q, k, v, *optional = call.args
@@ -356,7 +356,7 @@ class Lowering:
             *map(self._plain, optional),
         ]
         width = spec.num_heads * value_dim
-        return self._like(self._call(attention, spec, operands, [tokens, width]), call)
+        return self._like(self._call("paged_attention", spec, operands, [tokens, width]), call)
 
     def _write(
         self,
@@ -388,7 +388,7 @@ class Lowering:
         inputs = [key.matrix, value.matrix, self._inputs.slots, *map(self._flat, tables)]
         written = self._graph.emit(
             relax.op.call_tir_inplace(
-                self._kernel(kv_write, spec),
+                self._kernel("kv_write", spec),
                 [*inputs, *pools],
                 [len(inputs), len(inputs) + 1],
                 [pool.ty for pool in pools],

@@ -12,6 +12,7 @@ import tvm
 from tvm import relax
 
 from ingot.compile.build import derive_step, generate, legalize, plan
+from ingot.compile.cuda import KernelResources, cuda_compiler
 from ingot.compile.graph import GRAPH, bindings_of
 from ingot.compile.importer import ImportedModel, import_program
 from ingot.compile.lowering import LoweredModel, Lowering
@@ -19,7 +20,7 @@ from ingot.compile.report import Observer
 from ingot.compile.rewrites import active_rewrites
 from ingot.compile.rewrites.clean_up import clean_up
 from ingot.compile.sampling_functions import add_sampling
-from ingot.compile.schedule import schedule_for_cpu
+from ingot.compile.schedule import schedule
 from ingot.compile.storage import FormatRules, WeightTable
 from ingot.models.capture import CapturedModel
 from ingot.targets import Target
@@ -32,12 +33,23 @@ class GraphOptions:
     target: Target
     formats: FormatRules
     disabled: frozenset[str] = frozenset()
+    cuda_compiler: str = "nvrtc"
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledGraph:
+    """The weights that the code takes, still to be stored, and what kernels on a GPU take."""
+
+    weights: WeightTable
+    kernels: tuple[KernelResources, ...]
 
 
 def compile_graph(
     captured: CapturedModel, options: GraphOptions, code: Path, observer: Observer
-) -> WeightTable:
-    """Write the model's code to `code`; gives the weights that it takes, still to be stored."""
+) -> CompiledGraph:
+    """Write the model's code to `code`, for a GPU its device code beside it."""
+    is_cuda = options.target.kind == "cuda"
+    compile_cuda = cuda_compiler(options.cuda_compiler) if is_cuda else None
     with observer.stage("import"):
         imported = import_program(captured)
         observer.dump(imported.module, "import")
@@ -51,15 +63,15 @@ def compile_graph(
         module = legalize(lowered.module)
         observer.dump(module, "legalize")
     with observer.stage("schedule"):
-        module = schedule_for_cpu(derive_step(module), options.target)
+        module = schedule(derive_step(module), options.target)
         module = add_sampling(module, captured.vocab_size, options.target)
         observer.dump(module, "schedule")
     with observer.stage("plan"):
         module = plan(module)
         observer.dump(module, "plan")
     with observer.stage("generate"):
-        generate(module, options.target, code)
-    return lowered.weights
+        kernels = generate(module, options.target, code, compile_cuda)
+    return CompiledGraph(lowered.weights, kernels)
 
 
 def rewrite(

@@ -8,12 +8,9 @@ from typing import Any
 import tvm
 from tvm import relax, tirx
 
-from ingot.compile.kernels.sampling.cpu import (
-    PenalizeSpec,
-    SampleSpec,
-    build_penalize,
-    build_sample,
-)
+from ingot.compile.kernels import implementation
+from ingot.compile.kernels.sampling.penalize import PenalizeSpec
+from ingot.compile.kernels.sampling.sample import SampleSpec
 from ingot.targets import Target
 
 
@@ -49,7 +46,8 @@ def _add_sample(builder: relax.BlockBuilder, vocab_size: int, target: Target) ->
             ("uniform", (m,), "float32"),
         ]
     )
-    kernel = builder.add_func(_opaque(build_sample(SampleSpec(vocab_size), target)), "sample_row")
+    function = implementation("sampling", target).build_sample(SampleSpec(vocab_size), target)
+    kernel = builder.add_func(_opaque(function), "sample_row")
     with builder.function("sample", parameters):
         with builder.dataflow():
             call = relax.call_tir(kernel, parameters, relax.TensorType((m,), "int32"))
@@ -73,8 +71,8 @@ def _add_penalize(builder: relax.BlockBuilder, vocab_size: int, target: Target) 
             ("frequency", (m,), "float32"),
         ]
     )
-    function = _opaque(build_penalize(PenalizeSpec(vocab_size), target))
-    kernel = builder.add_func(function, "penalize_rows")
+    function = implementation("sampling", target).build_penalize(PenalizeSpec(vocab_size), target)
+    kernel = builder.add_func(_opaque(function), "penalize_rows")
     logits = parameters[0]
     with builder.function("penalize", parameters):
         with builder.dataflow():

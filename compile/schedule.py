@@ -1,8 +1,8 @@
 """Schedule what has no kernel of ours: inline elementwise producers, spread rows, vectorise.
 
 Functions that fusion made of core operators are loops in order; on a CPU each gets its outer
-spatial loops over the cores and its innermost one in vectors. Hand-scheduled kernels are left
-alone.
+spatial loops over the cores and its innermost one in vectors, on a GPU a thread an element.
+Hand-scheduled kernels are left alone.
 """
 
 from __future__ import annotations
@@ -10,12 +10,29 @@ from __future__ import annotations
 import tvm
 from tvm import s_tir, tirx
 
+from ingot.compile.build import tvm_target
+from ingot.compile.fast_inspect import fast_inspect
 from ingot.targets import Target
 
 _SPATIAL = 0  # tirx.IterVar.DataPar
 
 # Below this many elements the work is done before another core wakes up.
 _PARALLEL_ELEMENTS = 16384
+
+
+def schedule(module: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """Schedule every `PrimFunc` that is not marked as scheduled, as its kind of target wants it."""
+    schedulers = {"cpu": schedule_for_cpu, "cuda": schedule_for_cuda}
+    return schedulers[target.kind](module, target)
+
+
+def schedule_for_cuda(module: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """One thread for each element of an output, by TVM's last-resort rule for GPUs."""
+    with fast_inspect():  # the rules parse TIR as they are imported
+        from tvm.s_tir import dlight
+
+    with tvm_target(target):
+        return dlight.ApplyDefaultSchedule(dlight.gpu.Fallback())(module)
 
 
 def schedule_for_cpu(module: tvm.IRModule, target: Target) -> tvm.IRModule:

@@ -1,0 +1,18 @@
+"""The kernels: one folder an operator, in it one file a kind of hardware, named as the kind is."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from ingot.targets import Target
+
+
+def implementation(op: str, target: Target) -> Any:
+    """The module that implements the operator for the target: `<op>/cpu.py` or `<op>/cuda.py`."""
+    return import_module(f"ingot.compile.kernels.{op}.{target.kind}")
+
+
+def build_kernel(op: str, spec: Any, target: Target) -> Any:
+    """The `PrimFunc` for one spec of the operator."""
+    return implementation(op, target).build(spec, target)

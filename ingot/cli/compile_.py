@@ -64,6 +64,9 @@ def compile_model(
     no_proof: Annotated[
         bool, typer.Option("--no-proof", help="Don't compare with the eager model.")
     ] = False,
+    cuda_compiler: Annotated[
+        str, typer.Option(help="nvrtc (from PyPI) or nvcc (an installed CUDA toolkit).")
+    ] = "nvrtc",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing artifact.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -101,6 +104,7 @@ def compile_model(
             allow_unproven=allow_unproven,
             prove=not no_proof,
             force=force,
+            cuda_compiler=cuda_compiler,
             progress=report,
         )
     print_report(result, as_json=as_json)

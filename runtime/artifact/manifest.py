@@ -21,6 +21,12 @@ SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 CODE_NAME = "model.so"
 
+
+def device_code_names(cuda_arch: str) -> tuple[str, str]:
+    """The files beside `model.so` with the kernels for one GPU, and how they are launched."""
+    return f"kernels-{cuda_arch}.cubin", f"kernels-{cuda_arch}.json"
+
+
 DType = Literal[
     "float32", "float16", "bfloat16", "int8", "uint8", "int16", "uint16", "int32", "uint32"
 ]
@@ -69,7 +75,7 @@ class TargetRecord(Record):
 
     @property
     def architecture(self) -> str:
-        """The CPU's architecture as `uname -m` prints it; empty for a GPU."""
+        """The architecture of the CPU, or of the one beside the GPU, as `uname -m` prints it."""
         return self.llvm_triple.partition("-")[0]
 
 
@@ -133,6 +139,15 @@ class FileRecord(Record):
     sha256: Sha256
 
 
+class KernelRecord(Record):
+    """What a kernel on a GPU takes: a thread's registers and spills, a block's shared memory."""
+
+    name: str
+    registers: Count
+    shared_bytes: Count
+    spill_bytes: Count
+
+
 class RewriteRecord(Record):
     """How often a rewrite of the graph matched."""
 
@@ -161,6 +176,7 @@ class Manifest(Record):
     files: tuple[FileRecord, ...]
     versions: dict[str, str]
     rewrites: tuple[RewriteRecord, ...] = ()
+    kernels: tuple[KernelRecord, ...] = ()
     proof: ProofRecord
 
     @property

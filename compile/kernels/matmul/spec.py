@@ -3,6 +3,8 @@
 A weight matrix `[out, in]` is cut into blocks of `Layout.block` output features, a few vector
 registers wide. Inside a block the inputs run slowest and the output features fastest, so one
 vector load gives one input's weights of neighbouring outputs and no lane is ever summed across.
+A GPU has no vector registers: its blocks are one output feature wide, which makes every layout
+below row-major, `[out, in]`.
 
 `float` layouts (activations stay float32), `nb` = block, `kp` = inputs padded:
 
@@ -99,7 +101,7 @@ def has_pair_dot(target: Target) -> bool:
 def layout(spec: LinearSpec, target: Target) -> Layout:
     """Cut `spec` into blocks for the vector registers of `target`."""
     assert spec.format.group_size in (0, GROUP), spec.format
-    block = target.float32_lanes * VECTORS
+    block = max(1, target.float32_lanes * VECTORS)
     return Layout(
         lanes=target.float32_lanes,
         vectors=VECTORS,

@@ -77,6 +77,7 @@ def test_options(calls: Calls) -> None:
         "allow_unproven": True,
         "prove": False,
         "force": True,
+        "cuda_compiler": "nvrtc",
     }
 
 

@@ -1,0 +1,91 @@
+"""A module built for a GPU to its host part alone, and the CUDA source that was split off.
+
+TVM would put the source into the shared library and compile it on the machine that runs it. Here it
+is taken out on the way: what `relax.build` gives has no device code, and the artifact carries a
+cubin beside it, which the runtime attaches.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+
+_FAST_FUNCTIONS = re.compile(r"\b__((?:exp|exp10|log|log2|log10|sin|cos|tan|tanh|pow)f)\(")
+_BUILD = "target.build.cuda"
+_POSTPROCESS = "tvm_callback_cuda_postproc"
+_COMPILE = "tvm_callback_cuda_compile"
+
+
+@dataclass(slots=True)
+class DeviceCode:
+    """CUDA C++ and how its kernels are launched, filled while `captured` is open."""
+
+    source: str = ""
+    functions: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def metadata(self) -> str:
+        """The table of kernels as TVM's runtime reads it."""
+        table = {"tvm_version": tvm.__version__, "func_info": self.functions}
+        return json.dumps(table, indent=1, sort_keys=True) + "\n"
+
+
+def with_exact_functions(source: str) -> str:
+    """Call `expf` where TVM wrote `__expf`, and so on.
+
+    The error of the fast functions grows with their argument: `__cosf` of a position in the
+    thousands, as rotary embeddings take it, has hardly a digit right.
+    """
+    return _FAST_FUNCTIONS.sub(r"\1(", source)
+
+
+@contextmanager
+def captured() -> Iterator[DeviceCode]:
+    """Within, building for CUDA yields no device module; its source is in the result."""
+    code = DeviceCode()
+    build = tvm.get_global_func(_BUILD)
+    # Where TVM finds a driver it compiles at once; what it compiles is thrown away.
+    replaced = {_COMPILE: lambda _source: b"", _POSTPROCESS: lambda source, _target: source}
+    before = {name: tvm.get_global_func(name, allow_missing=True) for name in replaced}
+
+    def build_nothing(module: tvm.IRModule, target: tvm.target.Target) -> None:
+        built = build(module, target)
+        assert not code.source, "all device code of a model is one module"
+        code.source = with_exact_functions(built.inspect_source())
+        code.functions = {
+            str(function.attrs["global_symbol"]): _launch_record(function)
+            for function in module.functions.values()
+        }
+
+    for name, function in replaced.items():
+        tvm_ffi.register_global_func(name, function, override=True)
+    tvm_ffi.register_global_func(_BUILD, build_nothing, override=True)
+    try:
+        yield code
+    finally:
+        tvm_ffi.register_global_func(_BUILD, build, override=True)
+        for name, original in before.items():
+            if original is not None:
+                tvm_ffi.register_global_func(name, original, override=True)
+            else:
+                tvm_ffi.registry.remove_global_func(name)
+
+
+def _launch_record(function: tirx.PrimFunc) -> dict[str, Any]:
+    return {
+        "name": str(function.attrs["global_symbol"]),
+        "arg_types": [_type_name(parameter) for parameter in function.params],
+        "launch_param_tags": [str(tag) for tag in function.attrs["tirx.kernel_launch_params"]],
+    }
+
+
+def _type_name(parameter: tirx.Var) -> str:
+    name = str(parameter.ty)
+    return "handle" if "handle" in name else name.removeprefix("T.")
