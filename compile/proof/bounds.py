@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ingot.runtime.artifact.manifest import SchemeRecord
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -36,3 +38,19 @@ BOUNDS: dict[str, Bounds] = {
         0.6, 0.6, False, "weights in steps of 1/8 of a group's largest value, round to nearest"
     ),
 }
+
+_SCHEME_OF = {
+    "f32": "f32",
+    "bf16": "bf16",
+    "f16": "f16",
+    "q8": "w8",
+    "q8_g32": "w8",
+    "q4_g32": "w4",
+}
+"""Which scheme's bounds a tensor kept in this format asks for."""
+
+
+def bounds_for(scheme: SchemeRecord) -> Bounds:
+    """The bounds of a scheme, or of the roughest format that its user keeps a tensor in."""
+    names = [scheme.name, *(_SCHEME_OF[code] for code in scheme.keep.values())]
+    return max((BOUNDS[name] for name in names), key=lambda bounds: bounds.max_error)

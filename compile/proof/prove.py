@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ingot.compile.proof.bounds import BOUNDS, Bounds
+from ingot.compile.proof.bounds import Bounds, bounds_for
 from ingot.compile.proof.figures import compare
 from ingot.compile.proof.traces import (
     CompiledModel,
@@ -87,7 +87,7 @@ def run_proof(
     """Compare logits and hidden states in prefill and in decode, and greedy text."""
     tell = progress or (lambda stage, done, total: None)
     manifest = artifact.manifest
-    bounds = BOUNDS[manifest.scheme.name]
+    bounds = bounds_for(manifest.scheme)
     context = manifest.step.max_context_tokens
     model = load_eager(source, stored_dtype(source), max_context_tokens=context)
     eager = EagerModel(compute_in_float32(model))
@@ -146,4 +146,7 @@ def _failures(figures: dict[str, Any], bounds: Bounds) -> tuple[str, ...]:
 def _first_departing(figures: dict[str, Any], bounds: Bounds) -> int | None:
     limit = bounds.max_error * _LAYER_FACTOR
     errors = zip(figures["prefill"]["layer_errors"], figures["decode"]["layer_errors"], strict=True)
-    return next((layer for layer, both in enumerate(errors) if not max(both) <= limit), None)
+    return next(
+        (layer for layer, both in enumerate(errors) if not all(error <= limit for error in both)),
+        None,
+    )
