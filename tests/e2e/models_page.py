@@ -15,10 +15,11 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 _HEAD = """\
 # Models
 
-Any decoder-only `transformers` model is imported from its own code; these families are compiled and proven by the tests, each
-with a tiny configuration that exercises what is listed. *Error* is the largest difference of a logit from eager
-float32, relative to the largest logit, over prefill and one-token decode; greedy text is the same token for token.
-*Left to TVM* are operators for which no rewrite or kernel of Ingot's applies yet: right, but slower.
+Any decoder-only `transformers` model is imported from its own code; these families are compiled
+and proven by the tests, each with a tiny configuration that exercises what is listed. *Error* is
+the largest difference of a logit from eager float32, relative to the largest logit, over prefill
+and one-token decode; greedy text is the same token for token. *Left to TVM* are operators for which
+no rewrite or kernel of Ingot's applies yet: right, but slower.
 
 Written by `pytest tests/e2e/test_families.py --update-golden`.
 
