@@ -79,14 +79,12 @@ def prepare(model: Any, max_context_tokens: int) -> CapturedForward:
     config: Any = model.config
     refuse_modules(model)
     frozen_ropes = freeze_rope(model, max_context_tokens)
-    model.set_attn_implementation(attention.NAME)
-    for module in model.modules():  # families without the interface ignore the call above
-        own: Any = getattr(module, "config", None)
-        if own is not None and own._attn_implementation != attention.NAME:
-            own._attn_implementation_internal = attention.NAME
     adapter = find_adapter(config.model_type)
-    if adapter is not None:
+    if adapter is None:
+        model.set_attn_implementation(attention.NAME)
+    else:
         adapter(model)
+        config._attn_implementation_internal = attention.NAME  # masks go by it
     mark_layer_outputs(find_decoder_layers(model, config.num_hidden_layers))
     return CapturedForward(model, frozen_ropes)
 

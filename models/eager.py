@@ -1,5 +1,7 @@
 """Loads the plain transformers model of a checkpoint: what compiled models are measured against."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,16 +30,31 @@ def load_eager(
     from transformers import AutoModelForCausalLM
 
     config = source.config
-    model = AutoModelForCausalLM.from_pretrained(
-        source.path,
-        config=config,
-        dtype=dtype,
-        attn_implementation=reference_attention(config.model_type),
-        trust_remote_code=source.trust_remote_code,
-        use_safetensors=None if source.allow_pickle else True,
-        local_files_only=True,
-    )
+    with _no_progress_bars():
+        model = AutoModelForCausalLM.from_pretrained(
+            source.path,
+            config=config,
+            dtype=dtype,
+            attn_implementation=reference_attention(config.model_type),
+            trust_remote_code=source.trust_remote_code,
+            use_safetensors=None if source.allow_pickle else True,
+            local_files_only=True,
+        )
     model.requires_grad_(False)
     if max_context_tokens is not None:
         freeze_rope(model, max_context_tokens)
     return model.eval()
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """The caller shows progress in its own way; transformers' bars would write over it."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ingot.errors import ModelError
+from ingot.errors import ModelError, UnsupportedModelError
 
 EMBEDDED = {"demo": Path("demo"), "demo-draft": Path("demo") / "draft"}
 """Names of the models that come with Ingot, and their folders beside this file."""
@@ -114,6 +114,7 @@ def read_config(source: ModelSource) -> Any:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     file = source.path / "config.json"
     try:
@@ -136,12 +137,22 @@ def read_config(source: ModelSource) -> Any:
                 f"{source.name} brings its own code for `{model_type}`, which is not trusted",
                 "read that code, then give --trust-remote-code",
             )
+    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        if "AutoModelForCausalLM" not in raw.get("auto_map", {}):
+            raise UnsupportedModelError(f"`{model_type}` is no causal language model ({file})")
     try:
-        return AutoConfig.from_pretrained(
+        config = AutoConfig.from_pretrained(
             source.path, trust_remote_code=source.trust_remote_code, local_files_only=True
         )
     except (StrictDataclassError, ValueError, TypeError, KeyError, OSError) as error:
         raise ModelError(f"{file} is no valid configuration: {_first_line(error)}") from error
+    if config.get_text_config() is not config:
+        raise UnsupportedModelError(
+            f"`{model_type}` joins a language model with others (images, sound); "
+            "Ingot compiles language models alone",
+            "a checkpoint of its text model alone, where there is one, works",
+        )
+    return config
 
 
 def _first_line(error: Exception) -> str:

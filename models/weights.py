@@ -80,6 +80,7 @@ class WeightReader:
         tensor = self._read_recipe(recipe, name)
         if tuple(tensor.shape) != self.shape(name):
             raise self._wrong_shape(name, tuple(tensor.shape))
+        self._check_tied(name, tensor)
         if self._check_finite and tensor.is_floating_point() and not _is_finite(tensor):
             raise CheckpointError(
                 f"tensor {name} of {self._folder} holds NaN or infinite values",
@@ -124,6 +125,17 @@ class WeightReader:
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{stored_name} of {file} can't be read: {error}") from error
         return tensor
+
+    def _check_tied(self, name: str, tensor: Tensor) -> None:
+        """Refuse tensors that the configuration ties and the checkpoint holds apart."""
+        stored = [alias for alias in self._tied[self._first[name]] if alias in self._recipes]
+        for other in stored[1:]:
+            if not torch.equal(self._read_recipe(self._recipes[other], other), tensor):
+                raise CheckpointError(
+                    f"the configuration ties {other} to {stored[0]}, "
+                    f"but {self._folder} holds two different tensors",
+                    'set "tie_word_embeddings" to false in config.json',
+                )
 
     def _check_complete(self) -> None:
         ignored = [re.compile(p) for p in self._model._keys_to_ignore_on_load_missing or ()]

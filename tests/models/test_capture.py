@@ -170,6 +170,24 @@ def test_construct_of_later_work_is_named(model_type: str, construct: str, modul
     assert f"modeling_{model_type}.py:" in raised.value.message
 
 
+def test_rows_are_gathered_where_the_model_cannot(two_prompts: tuple[Tensor, Tensor]) -> None:
+    """Remote code often has no `logits_to_keep`."""
+    ids = two_prompts[1]
+    plain = create_tiny_model(find_family("llama"))
+    old = copy.deepcopy(plain)
+    whole = old.forward
+
+    def forward(input_ids: Tensor, position_ids: Tensor, use_cache: bool) -> Any:
+        return whole(input_ids=input_ids, position_ids=position_ids, use_cache=use_cache)
+
+    old.forward = forward  # type: ignore[method-assign]
+    prepared = prepare(old, CONTEXT_TOKENS)
+    rows = torch.tensor([10, 0])
+    with torch.no_grad():
+        got = prepared(ids[None], torch.arange(11)[None], rows)[0]
+    assert relative_error(got, plain_logits(plain, ids)[rows]) < BOUND
+
+
 def test_model_that_is_no_language_model() -> None:
     from transformers import AutoConfig
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ingot.errors import ModelError
+from ingot.errors import ModelError, UnsupportedModelError
 from ingot.models.resolve import EMBEDDED, resolve_model
 
 
@@ -75,6 +75,15 @@ def test_remote_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not trusted") as raised:
         _ = source.config
     assert "--trust-remote-code" in raised.value.hint
+
+
+def test_models_of_other_kinds(tmp_path: Path) -> None:
+    source = resolve_model(str(write_config(tmp_path, model_type="vit")))
+    with pytest.raises(UnsupportedModelError, match="`vit` is no causal language model"):
+        _ = source.config
+    source = resolve_model(str(write_config(tmp_path, model_type="gemma3")))
+    with pytest.raises(UnsupportedModelError, match="`gemma3` joins a language model"):
+        _ = source.config
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_type": "llama", "hidden_size": "x"}'])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from ingot.models.upcast import compute_in_float32
 from torch import nn
+
+from ingot.models.upcast import compute_in_float32
 
 
 class Tied(nn.Module):

@@ -86,6 +86,17 @@ def test_tied_tensor_under_its_other_name(tmp_path: Path) -> None:
     )
 
 
+def test_tied_tensors_that_differ(tmp_path: Path) -> None:
+    """transformers would not tie them; a config that says otherwise is wrong."""
+    name = "model.embed_tokens.weight"
+    state = saved(tmp_path, "llama-llama3")
+    rewrite(tmp_path, lambda t: t.update({"lm_head.weight": t[name].clone()}))
+    torch.testing.assert_close(reader(tmp_path).read(name), state[name], rtol=0, atol=0)
+    rewrite(tmp_path, lambda t: t["lm_head.weight"].add_(1))
+    with pytest.raises(CheckpointError, match=r"ties lm_head\.weight to model\.embed_tokens"):
+        reader(tmp_path).read(name)
+
+
 def test_dtype_is_the_checkpoints(llama_folder: Path) -> None:
     rewrite(llama_folder, lambda t: t.update({n: x.bfloat16() for n, x in t.items()}))
     assert reader(llama_folder).read("model.norm.weight").dtype == torch.bfloat16
