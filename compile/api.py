@@ -10,9 +10,9 @@ from typing import Any
 
 from ingot.compile.report import CompileReport, Observer, Progress
 from ingot.compile.schemes import SCHEMES
-from ingot.errors import UsageError
-from ingot.runtime.artifact.machine import detect_machine
-from ingot.runtime.artifact.manifest import TargetRecord
+from ingot.errors import ArtifactTargetError, UsageError
+from ingot.runtime.artifact.machine import check_target, detect_machine
+from ingot.runtime.artifact.manifest import ProofRecord, TargetRecord, write_manifest
 from ingot.targets import Target, resolve_target
 
 
@@ -50,8 +50,8 @@ def compile_model(
     otherwise); `keep` maps patterns of tensor names to formats; `disable` names rewrites to leave
     out. `progress(stage, done, total)` is called as the work goes on. Raises an `IngotError` that
     says what is wrong; nothing is left at `out` then. With `prove`, the artifact is compared with
-    the eager model, and `ProofError` is raised if it departs unless `allow_unproven`; for a GPU
-    that this machine lacks the proof stays pending. `cuda_compiler` is `nvrtc` or `nvcc`.
+    the eager model, and `ProofError` is raised if it departs unless `allow_unproven`; for a target
+    that this machine can't run the proof stays pending. `cuda_compiler` is `nvrtc` or `nvcc`.
     """
     import torch
 
@@ -102,7 +102,10 @@ def compile_model(
             manifest = write_artifact(
                 folder.path, source, reader, captured, options, compiled, observer
             )
-        if prove and can_prove(manifest.target):
+        if prove and not can_run(manifest.target):
+            manifest = manifest.model_copy(update={"proof": ProofRecord(status="pending")})
+            write_manifest(folder.path, manifest)
+        elif prove:
             with observer.stage("proof"):
                 manifest = prove_artifact(
                     folder.path, source, allow_unproven=allow_unproven, progress=observer.progress
@@ -111,9 +114,13 @@ def compile_model(
     return CompileResult(Path(out), manifest, observer.report)
 
 
-def can_prove(target: TargetRecord) -> bool:
-    """Whether the proof is due now: not for a GPU that this machine doesn't have."""
-    return target.kind != "cuda" or detect_machine().cuda_arch == target.cuda_arch
+def can_run(target: TargetRecord) -> bool:
+    """Whether this machine is of the target's kind, so that the proof is due now."""
+    try:
+        check_target(target, detect_machine())
+    except ArtifactTargetError:
+        return False
+    return True
 
 
 def context_tokens(config: Any, wanted: int | None) -> int:

@@ -140,7 +140,7 @@ def write_artifact(
             )
             for kernel in compiled.kernels
         ),
-        proof=records.ProofRecord(status="pending" if target.kind == "cuda" else "unproven"),
+        proof=records.ProofRecord(status="unproven"),
     )
     records.write_manifest(folder, manifest)
     return manifest

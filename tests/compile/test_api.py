@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,7 @@ from ingot.errors import (
 from ingot.models.capture import CapturedModel
 from ingot.runtime.artifact.manifest import read_manifest
 from ingot.runtime.artifact.weights_file import WeightsWriter
+from ingot.targets import best_cpu_target, detect_cpu
 
 SAFETENSORS = "model.safetensors"
 
@@ -65,8 +67,9 @@ def exported(captured_llama: CapturedModel, monkeypatch: pytest.MonkeyPatch) -> 
 def no_codegen(exported: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything but the export and the machine code, which take most of the time."""
 
-    def write(_module: object, _target: object, path: Path) -> None:
+    def write(_module: object, _target: object, path: Path, _cuda: object) -> tuple[()]:
         path.write_bytes(b"machine code")
+        return ()
 
     monkeypatch.setattr("ingot.compile.pipeline.generate", write)
 
@@ -324,6 +327,22 @@ def test_result(compiled_llama: CompileResult, tiny_llama: Path) -> None:
     assert {r.name: r.matched for r in manifest.rewrites} == compiled_llama.report.rewrites
     tensors = load_file(tiny_llama / SAFETENSORS)
     assert manifest.model.num_parameters == sum(t.size for t in tensors.values())
+
+
+@pytest.mark.usefixtures("no_codegen")
+def test_target_that_this_machine_cannot_run(tiny_llama: Path, out: Path) -> None:
+    """What is compiled for another machine is proven there, by `ingot verify`."""
+    here = best_cpu_target(detect_cpu())
+    elsewhere = replace(here, name="cpu:elsewhere", features=(*here.features, "avx4096"))
+    result = compile_model(str(tiny_llama), target=elsewhere, quant="f32", out=out)
+    assert result.manifest.proof.status == "pending"
+    assert read_manifest(out) == result.manifest
+
+
+@pytest.mark.usefixtures("no_codegen")
+def test_without_proof(tiny_llama: Path, out: Path) -> None:
+    result = compile_model(str(tiny_llama), quant="f32", out=out, prove=False)
+    assert result.manifest.proof.status == "unproven"
 
 
 @pytest.mark.usefixtures("no_codegen")

@@ -95,7 +95,7 @@ def test_broken_model_is_not_left_behind(
     """The broken artifact's code with the proof in force: an error, and an empty folder."""
     monkeypatch.setattr(
         "ingot.compile.pipeline.generate",
-        lambda module, target, path: shutil.copy(broken.path / "model.so", path),
+        lambda module, target, path, cuda: shutil.copy(broken.path / "model.so", path) and (),
     )
     with pytest.raises(ProofError, match="departs from eager"):
         compile_model(str(tiny_llama), quant="f32", out=tmp_path / "artifact")
