@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ingot.runtime.artifact.artifact import Artifact
 from ingot.runtime.artifact.manifest import KVSlotRecord
 from ingot.runtime.artifact.weights_file import storage_dtype
+from ingot.runtime.cuda import CudaMemory
+from ingot.runtime.ffi import tvm_ffi
 from ingot.runtime.sampling import PenaltyInputs, SamplingInputs
 from ingot.runtime.step_inputs import StepInputs
-from ingot.runtime.vm import VirtualMachine, aligned_zeros, as_array, as_tuple, lend
+from ingot.runtime.vm import HostMemory, VirtualMachine
 
 
 class Executor(Protocol):
@@ -40,31 +43,51 @@ def kv_page_bytes(slots: tuple[KVSlotRecord, ...], page_size_tokens: int) -> int
     )
 
 
-def create_kv_pools(
+def kv_pool_shapes(
     slots: tuple[KVSlotRecord, ...], num_pages: int, page_size: int
-) -> list[NDArray[Any]]:
+) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
     """K is transposed inside a page, so that a query times all its keys runs over vector lanes."""
-    pools = []
+    pools: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
     for slot in slots:
         dtype = storage_dtype(slot.dtype)
-        pools.append(aligned_zeros((num_pages, slot.kv_heads, slot.key_dim, page_size), dtype))
-        pools.append(aligned_zeros((num_pages, slot.kv_heads, page_size, slot.value_dim), dtype))
+        pools.append(((num_pages, slot.kv_heads, slot.key_dim, page_size), dtype))
+        pools.append(((num_pages, slot.kv_heads, page_size, slot.value_dim), dtype))
     return pools
 
 
+class Memory(Protocol):
+    """Where the tensors of compiled code live: the host's memory or a GPU's."""
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+        """A tensor that holds anything."""
+
+    def hold(self, array: NDArray[Any]) -> Any:
+        """An array as a tensor, to be kept for long."""
+
+    def lend(self, arrays: Sequence[NDArray[Any]]) -> list[Any]:
+        """Small arrays as tensors, for one call."""
+
+    def read(self, tensor: Any) -> NDArray[Any]:
+        """A tensor as an array on the host."""
+
+    def read_row(self, tensor: Any, row: int) -> NDArray[Any]:
+        """A copy of one row on the host."""
+
+
 class CompiledExecutor:
-    """Runs an artifact's functions on the CPU."""
+    """Runs an artifact's functions on the device that it was compiled for."""
 
     def __init__(
         self, artifact: Artifact, *, num_pages: int, num_threads: int | None = None
     ) -> None:
         manifest = artifact.manifest
-        self.vm = VirtualMachine(artifact.code_path, num_threads)
+        cuda_arch = manifest.target.cuda_arch
+        self.vm = VirtualMachine(artifact.code_path, num_threads, cuda_arch)
+        self._memory: Memory = CudaMemory() if cuda_arch else HostMemory()
         self._functions = manifest.step.functions
-        self._pools = as_tuple(
-            create_kv_pools(manifest.kv_slots, num_pages, manifest.page_size_tokens)
-        )
-        self._weights = as_tuple(artifact.weights)
+        shapes = kv_pool_shapes(manifest.kv_slots, num_pages, manifest.page_size_tokens)
+        self._pools = tvm_ffi.Array([self._memory.empty(*pool) for pool in shapes])
+        self._weights = tvm_ffi.Array([self._memory.hold(array) for array in artifact.weights])
 
     def step(self, inputs: StepInputs) -> Any:
         return self._run(self._functions.step, inputs)
@@ -72,22 +95,22 @@ class CompiledExecutor:
     def trace(self, inputs: StepInputs) -> list[NDArray[np.float32]]:
         """A step that shows its inside, for the proof: the logits `[m, vocab]`, then the hidden
         states `[n, hidden]` after each layer."""
-        return [as_array(tensor) for tensor in self._run(self._functions.trace, inputs)]
+        return [self._memory.read(tensor) for tensor in self._run(self._functions.trace, inputs)]
 
     def _run(self, function: str, inputs: StepInputs) -> Any:
-        return self.vm.call(function, *lend(inputs.arrays()), self._pools, self._weights)
+        arrays = self._memory.lend(inputs.arrays())
+        return self.vm.call(function, *arrays, self._pools, self._weights)
 
     def read_row(self, logits: Any, row: int) -> NDArray[np.float32]:
-        return np.array(as_array(logits)[row])
+        return self._memory.read_row(logits, row)
 
     def penalize(self, logits: Any, penalties: PenaltyInputs) -> None:
-        self.vm.call(self._functions.penalize, logits, *_tensors(penalties))
+        self.vm.call(self._functions.penalize, logits, *self._lend(penalties))
 
     def sample(self, logits: Any, sampling: SamplingInputs) -> list[int]:
-        tokens = self.vm.call(self._functions.sample, logits, *_tensors(sampling))
-        return [int(token) for token in as_array(tokens)]
+        tokens = self.vm.call(self._functions.sample, logits, *self._lend(sampling))
+        return [int(token) for token in self._memory.read(tokens)]
 
-
-def _tensors(inputs: PenaltyInputs | SamplingInputs) -> list[Any]:
-    """A record's arrays as aligned tensors, in the order of its fields."""
-    return lend([getattr(inputs, field.name) for field in fields(inputs)])
+    def _lend(self, inputs: PenaltyInputs | SamplingInputs) -> list[Any]:
+        """A record's arrays, in the order of its fields."""
+        return self._memory.lend([getattr(inputs, field.name) for field in fields(inputs)])

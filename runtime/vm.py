@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ingot.errors import ArtifactCorruptError, UsageError
+from ingot.runtime.cuda import CUDA, attach_kernels, load_cuda_runtime
 from ingot.runtime.ffi import load_tvm_runtime, tvm_ffi
 
 ALIGNMENT = 64
@@ -73,21 +74,28 @@ def available_cpus() -> tuple[int, ...]:
 class VirtualMachine:
     """The functions of one `model.so`. Not for two threads at the same time."""
 
-    def __init__(self, code_path: Path, num_threads: int | None = None) -> None:
+    def __init__(
+        self, code_path: Path, num_threads: int | None = None, cuda_arch: str = ""
+    ) -> None:
+        """With `cuda_arch` the kernels beside the code are attached, and it runs on the GPU."""
         self._cpus = available_cpus()
         self.num_threads = len(self._cpus) if num_threads is None else num_threads
         if not 1 <= self.num_threads <= len(self._cpus):
             raise UsageError(
                 f"num_threads is {num_threads}; this process may use 1 to {len(self._cpus)}"
             )
-        load_tvm_runtime()
+        load_cuda_runtime() if cuda_arch else load_tvm_runtime()
         try:
             # TVM opens a relative path by searching the library path.
             module = tvm_ffi.load_module(str(code_path.resolve()))
             self._vm = module["vm_load_executable"]()
         except (AttributeError, OSError, RuntimeError) as error:
             raise ArtifactCorruptError(f"{code_path} can't be loaded: {error}") from error
-        self._vm["vm_initialization"](CPU, 0, POOLED)
+        if cuda_arch:
+            attach_kernels(module, code_path.parent, cuda_arch)
+        # The device that tensors are on comes first, the host last.
+        devices = (CUDA, 0, POOLED, CPU, 0, POOLED) if cuda_arch else (CPU, 0, POOLED)
+        self._vm["vm_initialization"](*devices)
         self._configured = threading.local()
         self._functions: dict[str, Any] = {}
 
@@ -107,6 +115,20 @@ class VirtualMachine:
         configure(SHARE_ALL_CORES, self.num_threads, [str(cpu) for cpu in self._cpus])
 
 
-def as_tuple(arrays: Sequence[NDArray[Any]]) -> Any:
-    """Make a tuple argument once, to be passed at every step."""
-    return tvm_ffi.Array([as_tensor(array) for array in arrays])
+class HostMemory:
+    """Arrays as compiled code for a CPU takes them: lent where they lie, never copied for long."""
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+        return as_tensor(aligned_zeros(shape, dtype))
+
+    def hold(self, array: NDArray[Any]) -> Any:
+        return as_tensor(array)
+
+    def lend(self, arrays: Sequence[NDArray[Any]]) -> list[Any]:
+        return lend(arrays)
+
+    def read(self, tensor: Any) -> NDArray[Any]:
+        return as_array(tensor)
+
+    def read_row(self, tensor: Any, row: int) -> NDArray[Any]:
+        return np.array(as_array(tensor)[row])

@@ -9,7 +9,7 @@ import pytest
 
 from ingot.runtime.artifact import load_artifact
 from ingot.runtime.artifact.manifest import KVSlotRecord
-from ingot.runtime.executor import CompiledExecutor, create_kv_pools, kv_page_bytes
+from ingot.runtime.executor import CompiledExecutor, kv_pool_shapes, kv_page_bytes
 from ingot.runtime.sampling import PenaltyInputs, SamplingInputs
 from ingot.runtime.step_inputs import StepInputs
 
@@ -97,11 +97,12 @@ def test_sample(executor: CompiledExecutor, toy: ModuleType) -> None:
 
 
 def test_pools() -> None:
-    pools = create_kv_pools(SLOTS, num_pages=3, page_size=16)
-    assert [(pool.shape, str(pool.dtype)) for pool in pools] == [
+    pools = kv_pool_shapes(SLOTS, num_pages=3, page_size=16)
+    assert [(shape, str(dtype)) for shape, dtype in pools] == [
         ((3, 2, 8, 16), "uint16"),  # K: tokens in vector lanes
         ((3, 2, 16, 4), "uint16"),
         ((3, 1, 16, 16), "float32"),
         ((3, 1, 16, 16), "float32"),
     ]
-    assert sum(pool.nbytes for pool in pools) == 3 * kv_page_bytes(SLOTS, 16)
+    num_bytes = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in pools)
+    assert num_bytes == 3 * kv_page_bytes(SLOTS, 16)

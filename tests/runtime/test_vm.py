@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from ingot.errors import ArtifactCorruptError, UsageError
+from ingot.runtime.ffi import tvm_ffi
 from ingot.runtime.vm import (
     ALIGNMENT,
     VirtualMachine,
     aligned_zeros,
     as_array,
     as_tensor,
-    as_tuple,
     available_cpus,
     lend,
 )
@@ -39,7 +39,8 @@ def step_arguments(toy: ModuleType, tokens: list[int], num_pages: int = 4) -> li
     weights = aligned_zeros((toy.VOCAB, toy.VOCAB), np.float32)
     weights[:] = toy.toy_weights()
     inputs = lend([np.array(array, np.int32) for array in arrays])
-    return [*inputs, as_tuple(pools), as_tuple([weights])]
+    tuples = [tvm_ffi.Array([as_tensor(a) for a in group]) for group in (pools, [weights])]
+    return [*inputs, *tuples]
 
 
 def test_step(machine: VirtualMachine, toy: ModuleType) -> None:
