@@ -35,11 +35,11 @@ def _without_formats(rewrite: Callable[[tvm.IRModule], Rewritten]) -> Apply:
 
 REWRITES: tuple[Rewrite, ...] = (
     Rewrite("clean_up", _without_formats(clean_up)),
+    Rewrite("fuse_rope", _without_formats(fuse_rope)),
     Rewrite("sink_layouts", _without_formats(sink_layouts)),
     Rewrite("clean_up", _without_formats(clean_up)),
     Rewrite("make_linears", _without_formats(make_linears)),
     Rewrite("fuse_norm", _without_formats(fuse_norm)),
-    Rewrite("fuse_rope", _without_formats(fuse_rope)),
     Rewrite("fuse_activation", _without_formats(fuse_activation)),
     Rewrite("clean_up", _without_formats(clean_up)),
     Rewrite("merge_linears", merge_linears),

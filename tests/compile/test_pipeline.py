@@ -98,7 +98,7 @@ def test_lowers_with_any_rewrite_off(
 def test_every_rewrite_matches_as_often_as_the_model_has_it(imported: ImportedModel) -> None:
     _, report = rewritten(imported)
     matched: dict[str, Any] = report.rewrites
-    assert matched.pop("clean_up") > 0 and matched.pop("sink_layouts") > 0
+    assert matched.pop("clean_up") > 0  # sink_layouts finds nothing: fuse_rope made q and k meet
     assert {name: count for name, count in matched.items() if count} == {
         "fuse_norm": 2 * (2 * LAYERS + 1),  # two steps each: the norm, then its weight
         "fuse_rope": 2 * LAYERS,
