@@ -25,7 +25,7 @@ from ingot.errors import ProofError
 from ingot.models.capture import CapturedModel
 from ingot.models.resolve import resolve_model
 from ingot.runtime.artifact.artifact import load_artifact
-from ingot.runtime.artifact.manifest import read_manifest
+from ingot.runtime.artifact.manifest import read_manifest, write_manifest
 from ingot.verify import bisect_rewrites, verify_artifact
 
 BROKEN_LAYER = 1
@@ -114,9 +114,7 @@ def test_bisect_names_the_rewrite(broken: CompileResult, tiny_llama: Path, tmp_p
     folder.mkdir()
     manifest = broken.manifest
     some = [r for r in manifest.rewrites if r.name in ("fuse_norm", "fuse_rope")]
-    (folder / "manifest.json").write_text(
-        manifest.model_copy(update={"rewrites": tuple(some)}).model_dump_json()
-    )
+    write_manifest(folder, manifest.model_copy(update={"rewrites": tuple(some)}))
     trials = bisect_rewrites(folder, resolve_model(str(tiny_llama)))
     verdicts = {trial.without: trial.report.is_proven for trial in trials}
     assert verdicts == {"": False, "fuse_norm": False, "fuse_rope": True}
