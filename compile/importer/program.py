@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 from ingot.compile.graph import GRAPH, Graph, is_op
 from ingot.compile.importer.converters import CONVERTERS
 from ingot.compile.ops import attributes
-from ingot.errors import UnsupportedModelError
+from ingot.errors import IngotError, UnsupportedModelError
 from ingot.models.capture import CapturedModel
 
 NUM_STEP_INPUTS = 3
@@ -52,6 +53,8 @@ def import_program(captured: CapturedModel) -> ImportedModel:
 class _Importer(ExportedProgramImporter):  # type: ignore[misc] # TVM has no types
     """The stock importer without weights and with errors that point into the model's code."""
 
+    convert_map: dict[str, Callable[..., relax.Expr]]
+
     def __init__(self, captured: CapturedModel) -> None:
         super().__init__()
         program = captured.program
@@ -75,6 +78,30 @@ class _Importer(ExportedProgramImporter):  # type: ignore[misc] # TVM has no typ
                     f"no converter for {node.target} {_location(node)}",
                     hint="report the model's name; models whose code avoids this operator work",
                 )
+
+    def _translate_fx_graph(self, *args: Any) -> tuple[relax.Expr, ...]:
+        self.convert_map = {name: _located(convert) for name, convert in self.convert_map.items()}
+        translated: tuple[relax.Expr, ...] = super()._translate_fx_graph(*args)
+        return translated
+
+
+def _located(convert: Callable[..., relax.Expr]) -> Callable[..., relax.Expr]:
+    """`convert` with whatever it raises turned into an error that names the operator's place."""
+
+    def converted(node: torch.fx.Node, *importer: Any) -> relax.Expr:
+        try:
+            return convert(node, *importer)
+        except IngotError:
+            raise
+        except Exception as error:  # converters raise whatever their code meets
+            reason = (str(error) or "no reason given").splitlines()[0]
+            raise UnsupportedModelError(
+                f"{node.target} can't be converted {_location(node)}: "
+                f"{type(error).__name__}: {reason}",
+                hint="report the model's name; models whose code avoids this form of it work",
+            ) from error
+
+    return converted
 
 
 def _location(node: Any) -> str:

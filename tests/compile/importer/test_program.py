@@ -11,6 +11,7 @@ from torch import nn
 
 from ingot.compile.graph import GRAPH
 from ingot.compile.importer import ImportedModel, import_program
+from ingot.compile.importer.converters import CONVERTERS
 from ingot.compile.importer.program import NUM_STEP_INPUTS
 from ingot.errors import UnsupportedModelError
 from ingot.models.capture import CapturedModel
@@ -81,3 +82,20 @@ def test_operator_without_a_converter(captured_llama: CapturedModel) -> None:
     assert "svd" in message
     assert "blocks" in message and "1" in message
     assert "test_program.py:" in message
+
+
+def test_converter_that_fails(
+    captured_llama: CapturedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What TVM's own converters raise says nothing of the model; ours adds the place."""
+
+    def refuse(_node: torch.fx.Node, _importer: object) -> None:
+        raise KeyError("axis")
+
+    monkeypatch.setitem(CONVERTERS, "cos.default", refuse)
+    with pytest.raises(UnsupportedModelError) as error:
+        import_program(captured_llama)
+    message = error.value.message
+    assert message.startswith("aten.cos.default can't be converted in ")
+    assert "rotary_emb" in message and "modeling_llama.py:" in message
+    assert message.endswith("KeyError: 'axis'")
