@@ -1,0 +1,86 @@
+"""Every scheme from checkpoint to proof, and tensors kept in a format of their own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from ingot.compile.api import compile_model
+from ingot.compile.kernels.matmul import reference
+from ingot.compile.proof import run_proof
+from ingot.compile.proof.bounds import BOUNDS
+from ingot.compile.schemes import FORMATS, SCHEMES, Scheme
+from ingot.models.capture import CapturedModel
+from ingot.models.resolve import ModelSource, resolve_model
+from ingot.runtime.artifact.artifact import load_artifact
+from ingot.runtime.artifact.manifest import Manifest
+from tests.compile.conftest import write_checkpoint
+
+
+def test_tables_fit() -> None:
+    for name, scheme in SCHEMES.items():
+        assert scheme.name == name
+        assert {scheme.linear, scheme.embedding, scheme.head} <= set(FORMATS)
+    assert [code for code, f in FORMATS.items() if f.is_quantized] == ["q8", "q8_g32", "q4_g32"]
+
+
+def bytes_of(manifest: Manifest, name: str) -> int:
+    return sum(weight.bytes for weight in manifest.weights if weight.name.startswith(name))
+
+
+def rounded(checkpoint: Path, scheme: Scheme, folder: Path) -> ModelSource:
+    """The checkpoint with its matrices as the scheme stores them."""
+    shutil.copytree(checkpoint, folder)
+    tensors = load_file(folder / "model.safetensors")
+    for name, tensor in tensors.items():
+        if tensor.ndim == 2:
+            role = {"lm_head.weight": "head", "model.embed_tokens.weight": "embedding"}.get(
+                name, "linear"
+            )
+            format = FORMATS[getattr(scheme, role)]
+            tensors[name] = reference.round_weight(tensor, format).astype("float32")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return resolve_model(str(folder))
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEMES if name != "f32"])
+def test_proven(
+    name: str,
+    tiny_llama: Path,
+    captured_llama: CapturedModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beside eager with the same rounded weights, only cache and activations are rounded."""
+    monkeypatch.setattr("ingot.models.capture.capture", lambda config, **options: captured_llama)
+    out, scheme = tmp_path / "artifact", SCHEMES[name]
+    manifest = compile_model(str(tiny_llama), quant=name, out=out, allow_unproven=True).manifest
+    if name != "w4":  # random weights, unlike trained ones, don't survive four bits
+        assert manifest.proof.status == "proven"
+    report = run_proof(load_artifact(out), rounded(tiny_llama, scheme, tmp_path / "rounded"))
+    bound = BOUNDS["w8" if scheme.activations == "int8" else name]
+    for phase in ("prefill", "decode"):
+        assert report.figures[phase]["max_error"] <= bound.max_error
+        assert report.figures[phase]["kl_mean"] <= bound.kl_mean
+    assert {slot.dtype for slot in manifest.kv_slots} == {scheme.kv_dtype}
+    bits = FORMATS[scheme.linear].bits
+    stored = bytes_of(manifest, "model.layers.0.mlp.down_proj.weight") * 8 / (64 * 96)
+    scales = 16 / 32 if FORMATS[scheme.linear].is_quantized else 0  # a float16 for 32 inputs
+    assert stored == bits + scales
+
+
+def test_tied_head_is_stored_once_and_kept_by_either_name(tmp_path: Path) -> None:
+    """Embedding and head share one tensor; `lm_head` names it though the checkpoint does not."""
+    checkpoint = write_checkpoint(
+        tmp_path / "tied", num_hidden_layers=1, tie_word_embeddings=True, vocab_size=301
+    )
+    manifest = compile_model(
+        str(checkpoint), quant="w4", keep={"lm_head": "f16"}, out=tmp_path / "artifact"
+    ).manifest
+    assert manifest.proof.status == "proven"
+    assert manifest.scheme.keep == {"lm_head": "f16"}
+    tables = [w for w in manifest.weights if "embed" in w.name or "lm_head" in w.name]
+    assert [(w.name, w.dtype) for w in tables] == [("model.embed_tokens.weight", "float16")]
