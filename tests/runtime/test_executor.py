@@ -9,7 +9,7 @@ import pytest
 
 from ingot.runtime.artifact import load_artifact
 from ingot.runtime.artifact.manifest import KVSlotRecord
-from ingot.runtime.executor import CompiledExecutor, kv_pool_shapes, kv_page_bytes
+from ingot.runtime.executor import CompiledExecutor, kv_page_bytes, kv_pool_shapes
 from ingot.runtime.sampling import PenaltyInputs, SamplingInputs
 from ingot.runtime.step_inputs import StepInputs
 
