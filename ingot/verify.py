@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from ingot.compile.api import compile_model
 from ingot.compile.proof import ProofReport, run_proof
 from ingot.compile.report import Progress
+from ingot.compile.rewrites import QUANTIZE, REWRITE_NAMES
 from ingot.errors import ArtifactError, UsageError
 from ingot.models.resolve import EMBEDDED, ModelSource, resolve_model
 from ingot.runtime.artifact import Manifest, load_artifact, read_manifest, write_manifest
@@ -66,21 +67,25 @@ class Trial:
 def bisect_rewrites(
     folder: Path, source: ModelSource, *, progress: Progress | None = None
 ) -> Iterator[Trial]:
-    """Compile the artifact's model again, whole and then without each rewrite that matched.
+    """Compile the artifact's model again, as it was and then without each rewrite that matched.
 
     A rewrite is at fault if the model is off with it and right without it.
     """
     manifest = read_manifest(folder)
-    matched = [rewrite.name for rewrite in manifest.rewrites if rewrite.matched]
-    for name in ("", *matched):
+    ran = {rewrite.name: rewrite.matched for rewrite in manifest.rewrites}
+    off = tuple(name for name in REWRITE_NAMES if name not in ran and name != QUANTIZE)
+    suspects = [name for name, matched in ran.items() if matched]
+    if manifest.scheme.name != "f32" or manifest.scheme.keep:
+        suspects.append(QUANTIZE)
+    for name in ("", *suspects):
         with TemporaryDirectory(prefix="ingot-bisect-") as scratch:
             result = compile_model(
                 str(source.path),
                 target=manifest.target.name,
                 quant=manifest.scheme.name,
                 out=Path(scratch) / "artifact",
-                keep=manifest.scheme.keep,
-                disable=(name,) if name else (),
+                keep=manifest.scheme.keep if name != QUANTIZE else {},
+                disable=(*off, name) if name else off,
                 max_context_tokens=manifest.step.max_context_tokens,
                 trust_remote_code=source.trust_remote_code,
                 allow_pickle=source.allow_pickle,

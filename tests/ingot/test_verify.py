@@ -8,6 +8,7 @@ import pytest
 
 from ingot import verify
 from ingot.compile.proof import ProofReport
+from ingot.compile.rewrites import REWRITE_NAMES
 from ingot.errors import UsageError
 from ingot.models.resolve import ModelSource
 
@@ -86,6 +87,8 @@ def test_bisect_compiles_without_each_rewrite_that_matched(
         compiled.append((model, options))
         return SimpleNamespace(path=options["disable"])
 
+    off = [name for name in REWRITE_NAMES if name not in ("fuse_norm", "fuse_rope", "make_linears")]
+    off.remove("quantize")
     monkeypatch.setattr(verify, "read_manifest", lambda folder: make_manifest())
     monkeypatch.setattr(verify, "compile_model", compile_model)
     monkeypatch.setattr(verify, "load_artifact", lambda path: path)
@@ -94,7 +97,16 @@ def test_bisect_compiles_without_each_rewrite_that_matched(
     )
     trials = list(verify.bisect_rewrites(Path("a"), ModelSource("demo", Path("demo"))))
     found = [(trial.without, trial.report.is_proven) for trial in trials]
-    assert found == [("", False), ("fuse_norm", False), ("fuse_rope", True)]
+    # make_linears matched nothing; with --keep, rounding is a suspect too
+    assert found == [("", False), ("fuse_norm", False), ("fuse_rope", True), ("quantize", False)]
     model, options = compiled[0]
     assert (model, options["quant"], options["keep"]) == ("demo", "f32", {"lm_head": "bf16"})
     assert (options["max_context_tokens"], options["prove"]) == (64, False)
+    # what the artifact was compiled without stays off
+    assert [list(options["disable"]) for _, options in compiled] == [
+        off,
+        [*off, "fuse_norm"],
+        [*off, "fuse_rope"],
+        [*off, "quantize"],
+    ]
+    assert compiled[-1][1]["keep"] == {}

@@ -113,8 +113,11 @@ def test_bisect_names_the_rewrite(broken: CompileResult, tiny_llama: Path, tmp_p
     folder = tmp_path / "artifact"
     folder.mkdir()
     manifest = broken.manifest
-    some = [r for r in manifest.rewrites if r.name in ("fuse_norm", "fuse_rope")]
-    write_manifest(folder, manifest.model_copy(update={"rewrites": tuple(some)}))
+    some = tuple(
+        r if r.name in ("fuse_norm", "fuse_rope") else r.model_copy(update={"matched": 0})
+        for r in manifest.rewrites
+    )
+    write_manifest(folder, manifest.model_copy(update={"rewrites": some}))
     trials = bisect_rewrites(folder, resolve_model(str(tiny_llama)))
     verdicts = {trial.without: trial.report.is_proven for trial in trials}
     assert verdicts == {"": False, "fuse_norm": False, "fuse_rope": True}
