@@ -81,8 +81,12 @@ def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
                 column = head * key_dim + d + spec.column_offset
                 T.buffer_store(query, q[row, column] * tirx.const(spec.scale, "float32"), [d])
             partial, weights = shared((WARPS, WARP)), shared((WARP,))
-            largest = Local(LOWEST if sinks is None else sinks[head])
-            total = Local(0.0 if sinks is None else tirx.const(1.0, "float32"))
+            # Slopes count from the query, where the weights are large and their rounding shows.
+            sink = None if sinks is None else sinks[head]
+            if sink is not None and slopes is not None:
+                sink = sink - slopes[head] * tirx.Cast("float32", position)
+            largest = Local(LOWEST if sink is None else sink)
+            total = Local(0.0 if sink is None else tirx.const(1.0, "float32"))
             outputs = [Local(0.0) for _ in range(owned)]
             barrier()
             first = let(tirx.floordiv(begin, WARP), "int64")
@@ -105,7 +109,8 @@ def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
                     cap = tirx.const(spec.softcap, "float32")
                     value = tirx.tanh(value / cap) * cap
                 if slopes is not None:
-                    value = value + slopes[head] * tirx.Cast("float32", key_position)
+                    distance = tirx.Cast("float32", key_position - position)
+                    value = value + slopes[head] * distance
                 value = let(tirx.Select(visible == 1, value, tirx.const(LOWEST, "float32")))
                 higher = let(maximum(largest.value, reduce_warp(value, tirx.Max)))
                 zero = tirx.const(0.0, "float32")

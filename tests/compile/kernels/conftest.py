@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from ingot.compile.fast_inspect import fast_inspect
+from ingot.compile.kernels import build_kernel
 from ingot.targets import Target, best_cpu_target, detect_cpu, load_targets
+from tests.emulated_gpu.kernels import compile_cuda_kernel
 
 Compiled = Callable[..., list[np.ndarray]]
 
@@ -24,11 +26,21 @@ def narrow_target() -> Target:
     return load_targets()["cpu:x86-64-v3"]
 
 
-@pytest.fixture(scope="session", params=["narrow", "wide"])
+@pytest.fixture(scope="session")
+def gpu_target() -> Target:
+    """A GPU, which the tests emulate."""
+    return load_targets()["cuda:sm_90"]
+
+
+@pytest.fixture(scope="session", params=["narrow", "wide", "gpu"])
 def target(request: pytest.FixtureRequest) -> Target:
-    """Both of them, one after the other."""
+    """The CPUs and the GPU, one after the other."""
     chosen: Target = request.getfixturevalue(f"{request.param}_target")
     return chosen
+
+
+on_cpus = pytest.mark.parametrize("target", ["narrow", "wide"], indirect=True)
+"""Of the targets, the CPUs alone."""
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -47,6 +59,8 @@ def aligned(array: np.ndarray) -> np.ndarray:
 
 def compile_kernel(function: Any, target: Target) -> Compiled:
     """Compile a PrimFunc; calling it on arrays returns them all as they are after the call."""
+    if target.kind == "cuda":
+        return compile_cuda_kernel(function, target)
     import tvm
 
     kind = {"kind": "llvm", "mtriple": target.llvm_triple, "mcpu": target.llvm_cpu}
@@ -60,3 +74,8 @@ def compile_kernel(function: Any, target: Target) -> Compiled:
         return copies
 
     return call
+
+
+def compile_op(op: str, spec: Any, target: Target) -> Compiled:
+    """The operator's kernel for one spec, compiled."""
+    return compile_kernel(build_kernel(op, spec, target), target)

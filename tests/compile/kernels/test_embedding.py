@@ -5,14 +5,14 @@ import itertools
 import numpy as np
 import pytest
 
-from ingot.compile.kernels import embedding, matmul
+from ingot.compile.kernels import matmul
 from ingot.compile.kernels.embedding import EmbeddingSpec, reference
 from ingot.compile.schemes import FORMATS
 from ingot.targets import detect_cpu, load_targets
-from tests.compile.kernels.conftest import compile_kernel
+from tests.compile.kernels.conftest import compile_op
 
 TARGETS = load_targets()
-CASES = list(itertools.product(FORMATS, ("cpu:x86-64-v3", "cpu:znver4")))
+CASES = list(itertools.product(FORMATS, ("cpu:x86-64-v3", "cpu:znver4", "cuda:sm_90")))
 
 
 @pytest.mark.parametrize(("code", "target_name"), CASES)
@@ -21,7 +21,7 @@ def test_rows_are_exact(code: str, target_name: str) -> None:
     spec = EmbeddingSpec(101, 70, FORMATS[code], "int8")
     rng = np.random.default_rng(0)
     table = rng.standard_normal((101, 70), dtype=np.float32)
-    run = compile_kernel(embedding.build(spec, target), target)
+    run = compile_op("embedding", spec, target)
     if not set(target.features) <= set(detect_cpu().features):
         return
     packed = matmul.pack(table, spec.table, target)

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from ingot.compile.kernels.kv_write.cpu import KvWriteSpec, build
+from ingot.compile.kernels.kv_write.cpu import KvWriteSpec
 from ingot.compile.kernels.kv_write.reference import from_kv_dtype, reference
 from ingot.compile.kernels.rope.cpu import RopeSpec
 from ingot.compile.kernels.rope.reference import reference as rotate
 from ingot.compile.kernels.vector_ir import pool_dtype
 from ingot.targets import Target
-from tests.compile.kernels.conftest import compile_kernel, normal
+from tests.compile.kernels.conftest import compile_op, normal
 from tests.tolerances import assert_close
 
 SPECS = (
@@ -51,7 +51,7 @@ def random_slots(spec: KvWriteSpec, n: int) -> np.ndarray:
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_matches_reference(spec: KvWriteSpec, target: Target) -> None:
-    run = compile_kernel(build(spec, target), target)
+    run = compile_op("kv_write", spec, target)
     for n in (0, 1, 2, 190):
         key, value = normal(n, spec.key_row_width), normal(n, spec.value_row_width)
         key[:1] *= 1e5  # float16 overflows to infinity
@@ -75,9 +75,9 @@ def test_bfloat16_rounds_to_nearest_even_and_keeps_nan(target: Target) -> None:
         np.uint32,
     )
     row = bits.view(np.float32).reshape(1, 8)
-    got = compile_kernel(build(spec, target), target)(
-        row, row, np.zeros(1, np.int32), *pools(spec)
-    )[-1][0, 0, 0]
+    got = compile_op("kv_write", spec, target)(row, row, np.zeros(1, np.int32), *pools(spec))[-1][
+        0, 0, 0
+    ]
     assert got[:5].tolist() == [0x3F80, 0x3F82, 0x3F81, 0x7F80, 0xFF80]
     assert np.isnan(from_kv_dtype(got[5:7], "bfloat16")).all()
     assert got[7] == 0
@@ -93,7 +93,7 @@ def test_rotates_the_key_on_its_way(target: Target) -> None:
     cos, sin = normal(n, 8), normal(n, 8)
     slots = random_slots(spec, n)
     got, want = (
-        compile_kernel(build(spec, target), target)(key, value, slots, cos, sin, *pools(spec)),
+        compile_op("kv_write", spec, target)(key, value, slots, cos, sin, *pools(spec)),
         pools(spec),
     )
     rotated = rotate(rope, key, cos, sin).astype(np.float32).reshape(n, 2, 16)

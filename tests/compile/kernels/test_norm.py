@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from ingot.compile.kernels.norm.cpu import NormSpec, build
+from ingot.compile.kernels.norm.cpu import NormSpec
 from ingot.compile.kernels.norm.reference import reference
 from ingot.compile.kernels.vector_ir import pool_dtype
 from ingot.targets import Target
-from tests.compile.kernels.conftest import compile_kernel, normal
+from tests.compile.kernels.conftest import compile_op, normal
 from tests.tolerances import assert_close
 
 SPECS = (
@@ -22,7 +22,7 @@ SPECS = (
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_matches_reference(spec: NormSpec, target: Target) -> None:
-    run = compile_kernel(build(spec, target), target)
+    run = compile_op("norm", spec, target)
     width = spec.rows_per_token * spec.width
     shape = width if spec.weight_per_row else spec.width
     for n in (0, 1, 5, 67):
@@ -45,5 +45,5 @@ def test_weights_in_bfloat16(target: Target) -> None:
     x = normal(3, 48)
     bits = (normal(48).view(np.uint32) >> 16).astype(np.uint16)
     weight = (bits.astype(np.uint32) << 16).view(np.float32)
-    got = compile_kernel(build(spec, target), target)(x, bits, np.zeros_like(x))[-1]
+    got = compile_op("norm", spec, target)(x, bits, np.zeros_like(x))[-1]
     assert_close(got, reference(spec, x, weight=weight)[1], "norm")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from ingot.compile.kernels.kv_write.reference import to_kv_dtype
-from ingot.compile.kernels.paged_attention.cpu import PagedAttentionSpec, build
+from ingot.compile.kernels.paged_attention.cpu import PagedAttentionSpec
 from ingot.compile.kernels.paged_attention.reference import reference
 from ingot.compile.kernels.paged_attention.tiles import choose_tiles
 from ingot.targets import Target, load_targets
-from tests.compile.kernels.conftest import Compiled, compile_kernel, normal
+from tests.compile.kernels.conftest import Compiled, compile_op, normal
 from tests.tolerances import assert_close
 
 PLAIN = PagedAttentionSpec(14, 2, 64, 64, 0.125)
@@ -45,6 +45,13 @@ BATCHES = (
     [(300, 600)],
     [(1, 1700)],
     [(2, 1100), (0, 3)],
+    [],
+)
+# An emulated GPU is slow.
+EMULATED_BATCHES = (
+    [(1, 1)],
+    [(5, 5)],
+    [(1, 31), (1, 32), (1, 33), (9, 40), (0, 5), (1, 300), (3, 65)],
     [],
 )
 
@@ -113,11 +120,11 @@ def make_batch(spec: PagedAttentionSpec, sequences: list[tuple[int, int]]) -> Ba
 
 @cache
 def compiled(spec: PagedAttentionSpec, target: Target) -> Compiled:
-    return compile_kernel(build(spec, target), target)
+    return compile_op("paged_attention", spec, target)
 
 
 def check(spec: PagedAttentionSpec, target: Target) -> None:
-    for sequences in BATCHES:
+    for sequences in BATCHES if target.kind == "cpu" else EMULATED_BATCHES:
         batch = make_batch(spec, sequences)
         got = batch.run(compiled(spec, target), spec)
         assert_close(got, batch.reference(spec), "attention")
@@ -128,12 +135,14 @@ def test_plain(target: Target) -> None:
 
 
 @pytest.mark.parametrize("i", range(len(VARIANTS)))
-def test_variants(i: int, wide_target: Target, narrow_target: Target) -> None:
+def test_variants(i: int, wide_target: Target, narrow_target: Target, gpu_target: Target) -> None:
     check(VARIANTS[i], narrow_target if i % 2 else wide_target)
+    check(VARIANTS[i], gpu_target)
 
 
 def test_a_row_has_the_same_bits_in_any_batch(target: Target) -> None:
-    attend, sequences = compiled(PLAIN, target), [(700, 700), (1, 1300), (9, 64)] + [(1, 40)] * 33
+    n = 700 if target.kind == "cpu" else 100  # an emulated GPU is slow
+    attend, sequences = compiled(PLAIN, target), [(n, n), (1, 2 * n), (9, 64)] + [(1, 40)] * 33
     batch = make_batch(PLAIN, sequences)
     together = batch.run(attend, PLAIN)  # enough blocks: no context is split over cores
     for i in range(3):
@@ -141,10 +150,11 @@ def test_a_row_has_the_same_bits_in_any_batch(target: Target) -> None:
         first, last = batch.query_offsets[i : i + 2]
         alone = batch.rows(i, new, context).run(attend, PLAIN)
         np.testing.assert_array_equal(alone, together[first:last])
-    whole = together[:700]
-    chunks = [batch.rows(0, n, end).run(attend, PLAIN) for n, end in ((130, 130), (570, 700))]
+    whole = together[:n]
+    cut = n // 5
+    chunks = [batch.rows(0, m, end).run(attend, PLAIN) for m, end in ((cut, cut), (n - cut, n))]
     np.testing.assert_array_equal(np.concatenate(chunks), whole)
-    for position in (0, 31, 32, 511, 512, 699):
+    for position in {p for p in (0, 31, 32, 511, 512, n - 1) if p < n}:
         decoded = batch.rows(0, 1, position + 1).run(attend, PLAIN)
         np.testing.assert_array_equal(decoded[0], whole[position])
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ingot.compile.kernels.rope.cpu import RopeSpec, build
+from ingot.compile.kernels.rope.cpu import RopeSpec
 from ingot.compile.kernels.rope.reference import reference
 from ingot.targets import Target
-from tests.compile.kernels.conftest import compile_kernel, normal
+from tests.compile.kernels.conftest import compile_op, normal
 from tests.tolerances import assert_close
 
 SPECS = (
@@ -20,7 +20,7 @@ SPECS = (
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_matches_reference(spec: RopeSpec, target: Target) -> None:
-    run = compile_kernel(build(spec, target), target)
+    run = compile_op("rope", spec, target)
     for n in (0, 1, 5, 131):
         x = normal(n, spec.row_width)
         angles = normal(n, spec.cos_width)

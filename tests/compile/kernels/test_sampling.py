@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from ingot.compile.kernels.sampling import cpu, reference
+from ingot.compile.kernels import implementation
+from ingot.compile.kernels.sampling import reference
+from ingot.compile.kernels.sampling.penalize import PenalizeSpec
+from ingot.compile.kernels.sampling.sample import SampleSpec
 from ingot.targets import Target
 from tests.compile.kernels.conftest import Compiled, compile_kernel, normal
 from tests.tolerances import assert_close
@@ -13,7 +16,8 @@ VOCABULARY = 5003  # blocks of 1024 or 512 and an odd rest
 
 @pytest.fixture(scope="module")
 def sample(target: Target) -> Compiled:
-    return compile_kernel(cpu.build_sample(cpu.SampleSpec(VOCABULARY), target), target)
+    kernels = implementation("sampling", target)
+    return compile_kernel(kernels.build_sample(SampleSpec(VOCABULARY), target), target)
 
 
 def draw(sample: Compiled, *arguments: np.ndarray) -> np.ndarray:
@@ -27,8 +31,8 @@ def settings(m: int, **given: float) -> list[np.ndarray]:
     return [np.full(m, v, dtypes.get(name, np.float32)) for name, v in values.items()]
 
 
-def test_random_rows_give_the_token_of_the_reference(sample: Compiled) -> None:
-    m, rng = 400, np.random.default_rng(1)
+def test_random_rows_give_the_token_of_the_reference(sample: Compiled, target: Target) -> None:
+    m, rng = 400 if target.kind == "cpu" else 60, np.random.default_rng(1)
     logits = normal(m, VOCABULARY) * rng.choice([0.5, 1, 3, 8], (m, 1)).astype(np.float32)
     arguments = [
         logits,
@@ -61,13 +65,14 @@ def test_greedy_where_nothing_is_allowed(sample: Compiled) -> None:
     assert draw(sample, logits, *settings(1, temperature=0), np.zeros(1, np.float32))[0] == 0
 
 
-def test_ties_at_the_threshold_are_all_kept(sample: Compiled) -> None:
-    logits = np.full((300, VOCABULARY), -5.0, np.float32)
+def test_ties_at_the_threshold_are_all_kept(sample: Compiled, target: Target) -> None:
+    m = 300 if target.kind == "cpu" else 40
+    logits = np.full((m, VOCABULARY), -5.0, np.float32)
     equals = [3, 700, 1024, 4999]
     logits[:, equals] = 2.0
-    uniform = np.linspace(0, 1, 300, endpoint=False, dtype=np.float32)
+    uniform = np.linspace(0, 1, m, endpoint=False, dtype=np.float32)
     for given in ({"top_k": 2}, {"top_p": 0.3}, {"min_p": 1.0}):
-        tokens = draw(sample, logits, *settings(300, **given), uniform)
+        tokens = draw(sample, logits, *settings(m, **given), uniform)
         assert sorted(set(tokens.tolist())) == equals
 
 
@@ -78,8 +83,8 @@ def test_never_draws_a_token_of_no_weight(sample: Compiled) -> None:
     assert draw(sample, logits, *settings(2), ends).tolist() == [1700, 1700]
 
 
-def test_follows_the_distribution(sample: Compiled) -> None:
-    m = 4000
+def test_follows_the_distribution(sample: Compiled, target: Target) -> None:
+    m = 4000 if target.kind == "cpu" else 100  # an emulated GPU is slow
     logits = np.repeat(normal(1, VOCABULARY) * 4, m, axis=0)
     given = settings(m, temperature=0.8, top_k=20, top_p=0.95)
     uniform = np.random.default_rng(2).random(m, dtype=np.float32)
@@ -106,7 +111,8 @@ def test_penalize(target: Target) -> None:
         normal(9),
         *(rng.random(m, dtype=np.float32) + 0.5 for _ in range(3)),
     ]
-    run = compile_kernel(cpu.build_penalize(cpu.PenalizeSpec(vocabulary), target), target)
+    kernels = implementation("sampling", target)
+    run = compile_kernel(kernels.build_penalize(PenalizeSpec(vocabulary), target), target)
     got = run(*arguments)[0]
     assert_close(got, reference.penalize(*arguments), "elementwise")
     listed = np.zeros((m, vocabulary), bool)

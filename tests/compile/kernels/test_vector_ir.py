@@ -22,7 +22,7 @@ from ingot.compile.kernels.vector_ir import (
     widen,
 )
 from ingot.targets import Target
-from tests.compile.kernels.conftest import compile_kernel, normal
+from tests.compile.kernels.conftest import compile_kernel, normal, on_cpus
 from tests.tolerances import assert_close
 
 
@@ -35,6 +35,7 @@ def test_pieces_tile_the_row(width: int, lanes: int) -> None:
     assert all(n <= lanes and n & (n - 1) == 0 for _, n in cut)
 
 
+@on_cpus
 @pytest.mark.parametrize("width", [5, 64, 131, 1027])
 def test_rows_are_visited_once(width: int, target: Target) -> None:
     """More elements than wake the threads, in rows of odd widths: each is written once."""
@@ -60,6 +61,7 @@ def test_rows_are_visited_once(width: int, target: Target) -> None:
         assert_close(total, (x + 1).sum(axis=1), "elementwise", scale=width)
 
 
+@on_cpus
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_what_is_widened_narrows_to_itself(dtype: str, target: Target) -> None:
     n, lanes = count("n"), target.float32_lanes
@@ -80,6 +82,7 @@ def test_what_is_widened_narrows_to_itself(dtype: str, target: Target) -> None:
     np.testing.assert_array_equal(got.view(np.uint8), values.view(np.uint8))
 
 
+@on_cpus
 def test_reductions(target: Target) -> None:
     n, lanes = count("n"), target.float32_lanes
     with kernel("reduce") as k:

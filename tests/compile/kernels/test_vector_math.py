@@ -10,7 +10,7 @@ import pytest
 from ingot.compile.kernels import vector_math
 from ingot.compile.kernels.vector_ir import T, count, index, kernel, load, store
 from ingot.targets import Target
-from tests.compile.kernels.conftest import compile_kernel
+from tests.compile.kernels.conftest import compile_kernel, on_cpus
 from tests.tolerances import assert_close
 
 WIDTH = 64
@@ -36,6 +36,7 @@ def run(name: str, target: Target, values: np.ndarray) -> np.ndarray:
     return out.ravel()[: len(values)]
 
 
+@on_cpus
 @pytest.mark.parametrize("name", sorted(EXACT))
 def test_near_float64(name: str, target: Target) -> None:
     tiny = np.geomspace(1e-30, 1, 3001)
@@ -44,11 +45,13 @@ def test_near_float64(name: str, target: Target) -> None:
     assert_close(run(name, target, x), EXACT[name](x.astype(np.float64)), "vector_math")
 
 
+@on_cpus
 @pytest.mark.parametrize("name", sorted(EXACT))
 def test_keeps_not_a_number(name: str, target: Target) -> None:
     assert np.isnan(run(name, target, np.array([np.nan]))).all()
 
 
+@on_cpus
 def test_special_values(target: Target) -> None:
     inf = np.inf
     x = np.array([0.0, -inf, -88.0, -3e38, 90.0, inf])
