@@ -39,7 +39,8 @@ def pack(weight: Floats, spec: LinearSpec, target: Target) -> tuple[Array, ...]:
     step = max(1, CHUNK_ELEMENTS // (cut.block * max(1, spec.in_features)))
     for first in range(0, cut.blocks, step):
         last = min(first + step, cut.blocks)
-        rows = weight[first * cut.block : last * cut.block].astype(np.float32, copy=False)
+        # In row order, for the codes are read as words: GPT-2 stores its weights transposed.
+        rows = np.ascontiguousarray(weight[first * cut.block : last * cut.block], np.float32)
         missing = (last - first) * cut.block - len(rows)
         if missing:
             rows = np.pad(rows, ((0, missing), (0, 0)))

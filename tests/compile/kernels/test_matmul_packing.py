@@ -39,6 +39,17 @@ def test_unpack_gives_back_what_is_stored(
     np.testing.assert_array_equal(unpack(packed, spec, target), stored)
 
 
+@pytest.mark.parametrize("code", FORMATS)
+def test_transposed_weight(code: str) -> None:
+    """The transposition of a weight that is stored `[in, out]` is a view."""
+    target = TARGETS["cpu:znver4"]
+    spec = LinearSpec(48, 96, FORMATS[code], "int8", False)
+    weight = random_weight(48, 96)
+    view = np.ascontiguousarray(weight.T).T
+    for left, right in zip(pack(view, spec, target), pack(weight, spec, target), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
 @pytest.mark.parametrize("code", ["f32", "q8", "q4_g32"])
 def test_chunks_do_not_show(code: str) -> None:
     """A matrix packed in several chunks is the blocks of its halves, one after the other."""
