@@ -21,6 +21,21 @@ def kv_bytes_per_token(manifest: Manifest) -> int:
     )
 
 
+def describe_kernels(manifest: Manifest) -> dict[str, object]:
+    """One line on the kernels of a GPU; nothing for a CPU, whose kernels are in `model.so`."""
+    from ingot.cli.output import format_bytes
+
+    if not manifest.kernels:
+        return {}
+    registers = max(kernel.registers for kernel in manifest.kernels)
+    shared = format_bytes(max(kernel.shared_bytes for kernel in manifest.kernels))
+    spilling = ", ".join(kernel.name for kernel in manifest.kernels if kernel.spill_bytes)
+    return {
+        "kernels": f"{len(manifest.kernels)}, at most {registers} registers a thread and {shared} "
+        f"of shared memory a block; spilling: {spilling or 'none'}"
+    }
+
+
 def summarize(manifest: Manifest) -> dict[str, object]:
     """The manifest's facts, one line each."""
     from ingot.cli.output import format_bytes
@@ -46,6 +61,7 @@ def summarize(manifest: Manifest) -> dict[str, object]:
         "weights": f"{len(manifest.weights)} tensors, "
         f"{format_bytes(sum(by_dtype.values()))}: {sizes}",
         "files": ", ".join(f"{file.path} {format_bytes(file.bytes)}" for file in manifest.files),
+        **describe_kernels(manifest),
         "rewrites": ", ".join(f"{r.name} {r.matched}" for r in manifest.rewrites) or "none",
         "proof": manifest.proof.status,
         "versions": ", ".join(f"{k} {v}" for k, v in sorted(manifest.versions.items())),

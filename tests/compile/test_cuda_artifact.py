@@ -1,0 +1,71 @@
+"""An artifact for a GPU: made without one, proven where there is one (here an emulated one)."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ingot.compile.api import compile_model
+from ingot.errors import ArtifactTargetError
+from ingot.runtime.artifact import load_artifact
+from ingot.runtime.artifact.manifest import device_code_names
+from tests.compile.conftest import MakeCheckpoint, write_checkpoint
+from tests.emulated_gpu.emulator import build_driver, environment
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_compiles_without_a_gpu(tiny_llama: Path, tmp_path: Path) -> None:
+    if importlib.util.find_spec("cuda") is None:
+        pytest.skip("the extra `nvrtc` is not installed")
+    outs = [tmp_path / "first", tmp_path / "second"]
+    for out in outs:
+        manifest = compile_model(str(tiny_llama), target="cuda", quant="w4", out=out).manifest
+    assert manifest.proof.status == "pending"
+    assert manifest.target.cuda_arch == "sm_90"
+    listed = {file.path for file in manifest.files}
+    assert listed >= {"model.so", *device_code_names("sm_90")}
+    launched = json.loads((out / device_code_names("sm_90")[1]).read_text())["func_info"]
+    assert {kernel.name for kernel in manifest.kernels} == set(launched)
+    assert all(kernel.spill_bytes == 0 for kernel in manifest.kernels)
+    for file in sorted(outs[0].iterdir()):
+        assert file.read_bytes() == (outs[1] / file.name).read_bytes(), file.name
+    with pytest.raises(ArtifactTargetError, match="needs an NVIDIA GPU .sm_90.; this machine has"):
+        load_artifact(out)
+
+
+# Group-wise 4-bit weights and a bfloat16 cache; softcaps, windows and norms with an offset.
+@pytest.mark.parametrize(
+    ("model_type", "scheme", "changes"),
+    [
+        ("llama", "f32", {}),
+        ("llama", "w4", {}),
+        (
+            "gemma2",
+            "f32",
+            {"head_dim": 16, "sliding_window": 24, "query_pre_attn_scalar": 16},
+        ),
+    ],
+)
+def test_the_proof_holds_on_an_emulated_gpu(
+    model_type: str, scheme: str, changes: dict[str, int], tmp_path: Path
+) -> None:
+    make: MakeCheckpoint = write_checkpoint
+    checkpoint = make(tmp_path / "checkpoint", model_type, **changes)
+    log = tmp_path / "launches"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.emulated_gpu.prove", checkpoint, scheme, tmp_path / "out"],
+        env=environment(build_driver(tmp_path), EMULATED_GPU_LOG=str(log)),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    proof = json.loads(done.stdout.splitlines()[-1])
+    assert proof["status"] == "proven"
+    launched = {line.split()[0] for line in log.read_text().splitlines()}
+    assert {"paged_attention_kernel", "kv_write_kernel", "rope_kernel"} <= launched

@@ -1,0 +1,44 @@
+"""Memory on a GPU and its absence, with the emulated driver in a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ingot.errors import IngotError
+from ingot.runtime import cuda
+from tests.emulated_gpu.emulator import build_driver, environment
+
+CHECK = """
+import numpy as np
+from ingot.runtime.cuda import CudaMemory
+memory = CudaMemory()
+matrix = np.arange(6, dtype=np.float32).reshape(3, 2)
+held = memory.hold(matrix)
+np.testing.assert_array_equal(memory.read(held), matrix)
+np.testing.assert_array_equal(memory.read_row(held, 2), matrix[2])
+first = memory.lend([np.arange(5, dtype=np.int32), np.zeros((0,), np.float32), matrix.T])
+assert [tuple(t.shape) for t in first] == [(5,), (0,), (2, 3)]
+np.testing.assert_array_equal(memory.read(first[2]), matrix.T)
+longer = memory.lend([np.arange(500, dtype=np.int32)])
+np.testing.assert_array_equal(memory.read(longer[0]), np.arange(500))
+assert memory.read(memory.empty((2, 3), np.uint16)).shape == (2, 3)
+print("ok")
+"""
+
+
+def test_memory(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK],
+        env=environment(build_driver(tmp_path)),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.stdout == "ok\n", done.stderr
+
+
+def test_without_the_driver_it_says_so() -> None:
+    with pytest.raises(IngotError, match="TVM's runtime for CUDA|CUDA's runtime library"):
+        cuda.load_cuda_runtime()
