@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tvm
 from tvm import relax
+from tvm.support.cc import get_cc
 
 from ingot.compile.cuda import Compile, KernelResources
 from ingot.compile.cuda.device_code import captured
@@ -109,6 +110,15 @@ def generate(
     path.with_name(cubin).write_bytes(binary.cubin)
     path.with_name(table).write_text(device.metadata(), encoding="utf-8")
     return binary.kernels
+
+
+def check_linker() -> None:
+    """Raise now what would stop the last graph stage."""
+    if get_cc() is None:
+        raise CompileError(
+            "there is no C compiler, which links the machine code",
+            "install g++ or clang, or name one in CXX; `ingot doctor` shows what this machine has",
+        )
 
 
 def _link(executable: relax.VMExecutable, path: Path) -> None:

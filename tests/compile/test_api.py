@@ -288,6 +288,17 @@ def test_linker_that_fails(tiny_llama: Path, out: Path, monkeypatch: pytest.Monk
     assert leftovers(out) == []
 
 
+@pytest.mark.usefixtures("exported")
+def test_no_linker(tiny_llama: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(out.parent))
+    monkeypatch.setattr("ingot.compile.pipeline.import_program", full)  # not reached
+    with pytest.raises(CompileError, match="no C compiler"):
+        compile_model(str(tiny_llama), quant="f32", out=out)
+    assert leftovers(out) == []
+
+
 def interrupt(*_: object) -> None:
     signal.raise_signal(signal.SIGINT)
 
