@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 
 import tvm
-from tvm import relax
+from tvm import relax, tirx
 from tvm.support.cc import get_cc
 
 from ingot.compile.cuda import Compile, KernelResources
@@ -86,9 +86,26 @@ def plan(module: tvm.IRModule) -> tvm.IRModule:
             relax.transform.LowerRuntimeBuiltin(),
             relax.transform.ComputePrimValue(),
             relax.transform.VMShapeLower(),
+            _sort_shape_functions,
             relax.transform.AttachGlobalSymbol(),
         ]
     )(module)
+
+
+@tvm.transform.module_pass(opt_level=0)
+def _sort_shape_functions(
+    module: tvm.IRModule, _context: tvm.transform.PassContext
+) -> tvm.IRModule:
+    """Put the stores of computed extents in order: TVM writes them as their addresses hash.
+
+    Each stores to a place of its own and reads only what came with the arguments.
+    """
+    for variable, function in module.functions_items():
+        is_shape = isinstance(function, tirx.PrimFunc) and "tirx.is_host_func" in function.attrs
+        if is_shape and isinstance(function.body, tirx.SeqStmt):
+            stores = sorted(function.body.seq, key=lambda store: int(store.indices[0]))
+            module.update_func(variable, function.with_body(tirx.SeqStmt(stores)))
+    return module
 
 
 def generate(

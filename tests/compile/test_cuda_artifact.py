@@ -37,12 +37,12 @@ def test_compiles_without_a_gpu(tiny_llama: Path, tmp_path: Path) -> None:
         load_artifact(out)
 
 
-# Group-wise 4-bit weights and a bfloat16 cache; softcaps, windows and norms with an offset.
+# Integer weights by groups and a bfloat16 cache; softcaps, windows and norms with an offset.
 @pytest.mark.parametrize(
     ("model_type", "scheme", "changes"),
     [
         ("llama", "f32", {}),
-        ("llama", "w4", {}),
+        ("llama", "w8", {}),
         (
             "gemma2",
             "f32",
