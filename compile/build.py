@@ -86,13 +86,12 @@ def plan(module: tvm.IRModule) -> tvm.IRModule:
             relax.transform.LowerRuntimeBuiltin(),
             relax.transform.ComputePrimValue(),
             relax.transform.VMShapeLower(),
-            _sort_shape_functions,
+            tvm.transform.module_pass(_sort_shape_functions, opt_level=0),
             relax.transform.AttachGlobalSymbol(),
         ]
     )(module)
 
 
-@tvm.transform.module_pass(opt_level=0)
 def _sort_shape_functions(
     module: tvm.IRModule, _context: tvm.transform.PassContext
 ) -> tvm.IRModule:
