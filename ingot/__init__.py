@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ingot.compile.api import CompileResult as CompileResult
+    from ingot.compile.api import compile_model as compile_model
     from ingot.errors import IngotError as IngotError
     from ingot.runtime.engine import Engine as Engine
     from ingot.runtime.outputs import Chunk as Chunk
@@ -18,13 +20,24 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Chunk": "ingot.runtime.outputs",
+    "CompileResult": "ingot.compile.api",
     "Completion": "ingot.runtime.outputs",
     "Engine": "ingot.runtime.engine",
     "IngotError": "ingot.errors",
     "SamplingParams": "ingot.runtime.sampling_params",
+    "compile_model": "ingot.compile.api",
 }
 
-__all__ = ["Chunk", "Completion", "Engine", "IngotError", "SamplingParams", "__version__"]
+__all__ = [
+    "Chunk",
+    "CompileResult",
+    "Completion",
+    "Engine",
+    "IngotError",
+    "SamplingParams",
+    "__version__",
+    "compile_model",
+]
 
 
 def __getattr__(name: str) -> Any:
