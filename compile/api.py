@@ -102,6 +102,8 @@ def compile_model(
             manifest = write_artifact(
                 folder.path, source, reader, captured, options, compiled, observer
             )
+        del reader, captured, compiled  # the proof wants the room: it holds the eager model
+        gc.collect()
         if prove and not can_run(manifest.target):
             manifest = manifest.model_copy(update={"proof": ProofRecord(status="pending")})
             write_manifest(folder.path, manifest)
