@@ -5,6 +5,7 @@ One file a verb. Verbs import the library inside their function, so that `--help
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -94,5 +95,13 @@ app.command("doctor")(doctor.doctor)
 app.command("env")(env.env)
 
 
+def leave(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)  # as a shell counts it
+
+
 def main() -> None:
+    # by default these end the process on the spot, and temporary folders stay behind
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup's choice stands
+            signal.signal(number, leave)
     app(prog_name="ingot")

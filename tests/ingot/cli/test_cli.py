@@ -1,5 +1,6 @@
 """The frame around the verbs: help, errors, exit status, logs and the written documentation."""
 
+import signal
 import subprocess
 import sys
 from importlib import metadata
@@ -94,6 +95,30 @@ def test_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingot.targets.load_targets", interrupt)
     result = CliRunner().invoke(app, ["targets"])
     assert (result.exit_code, result.stderr) == (130, "Interrupted\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_terminated_compile_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
+    code = (
+        "import time, ingot.cli, ingot.compile.api as api\n"
+        "from ingot.compile.artifact_writer import ArtifactFolder\n"
+        "def compile_model(model, *, out, force, **options):\n"
+        "    with ArtifactFolder(out, force=force) as folder:\n"
+        "        print(folder.path, flush=True)\n"
+        "        time.sleep(60)\n"
+        "api.compile_model = compile_model\n"
+        "ingot.cli.main()"
+    )
+    arguments = ["compile", "demo", "--out", str(tmp_path / "artifact")]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        half_written = Path(process.stdout.readline().strip())
+        assert half_written.is_dir()
+        process.send_signal(number)
+    assert process.returncode == 128 + number
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
