@@ -100,7 +100,7 @@ docs: $(VENV)/.ingot-setup ## Write docs/cli.md again from the command line's ow
 	$(PYTHON) -m ingot.cli.docs
 
 demo-model: $(VENV)/.ingot-setup ## Train the embedded model again from nothing (about an hour).
-	$(PYTHON) -m ingot.models.train_demo --out models/demo --steps 1200 --draft-steps 600
+	$(PYTHON) -m ingot.models.demo_training --out models/demo --steps 1200 --draft-steps 600
 
 clean: ## Remove artifacts, build outputs and caches (.venv stays).
 	rm -rf artifacts build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
