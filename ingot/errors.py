@@ -59,3 +59,16 @@ class ArtifactCorruptError(ArtifactError):
 
 class RequestError(IngotError):
     """A request that the engine can't accept: empty, too long, bad sampling parameters."""
+
+
+class QueueFull(IngotError):
+    """The engine has as many waiting requests as it may; try again after `retry_after_s`."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.args = (message, retry_after_s)  # what a copy from another process is made of
+        self.retry_after_s = retry_after_s
+
+
+class EngineDead(IngotError):
+    """The engine ended, by itself or by `close`, and with it the request."""

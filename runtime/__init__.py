@@ -8,19 +8,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ingot.runtime.async_engine import AsyncEngine as AsyncEngine
     from ingot.runtime.engine import Engine as Engine
     from ingot.runtime.outputs import Chunk as Chunk
     from ingot.runtime.outputs import Completion as Completion
+    from ingot.runtime.request_options import RequestOptions as RequestOptions
     from ingot.runtime.sampling_params import SamplingParams as SamplingParams
 
 _HOMES = {
+    "AsyncEngine": "ingot.runtime.async_engine",
     "Chunk": "ingot.runtime.outputs",
     "Completion": "ingot.runtime.outputs",
     "Engine": "ingot.runtime.engine",
+    "RequestOptions": "ingot.runtime.request_options",
     "SamplingParams": "ingot.runtime.sampling_params",
 }
 
-__all__ = ["Chunk", "Completion", "Engine", "SamplingParams"]
+__all__ = ["AsyncEngine", "Chunk", "Completion", "Engine", "RequestOptions", "SamplingParams"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,42 +5,25 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ingot.errors import RequestError
+from ingot.errors import QueueFull
+from ingot.runtime.engine_stats import Counters, EngineStats, PageState
 from ingot.runtime.executor import Executor
 from ingot.runtime.kv import PagePool
+from ingot.runtime.limits import Limits
 from ingot.runtime.outputs import Chunk, FinishReason, RequestStats, TokenLogprob
+from ingot.runtime.pace import Pace
+from ingot.runtime.request_options import RequestOptions
 from ingot.runtime.sampling import build_penalties, build_sampling, token_logprob
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.scheduler import Scheduler
 from ingot.runtime.sequence import Sequence
 from ingot.runtime.step_inputs import build_step_inputs
 from ingot.runtime.text_stream import Decode, TextStream
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the model and the machine allow."""
-
-    vocab_size: int
-    max_context_tokens: int
-    max_sequences: int
-    max_step_tokens: int
-
-
-@dataclass(slots=True)
-class Counters:
-    """What the engine has done since it was made."""
-
-    num_steps: int = 0
-    num_prefill_tokens: int = 0  # computed in chunks of several; preempted ones count again
-    num_output_tokens: int = 0
-    num_preemptions: int = 0
-    num_finished: int = 0
 
 
 class EngineCore:
@@ -67,6 +50,7 @@ class EngineCore:
         self._eos_token_ids = eos_token_ids
         self._clock = clock
         self._ids = itertools.count()
+        self._pace = Pace()
         self._sequences: dict[int, Sequence] = {}
 
     @property
@@ -89,20 +73,20 @@ class EngineCore:
         sampled = self._sample(logits, ready)
         return [self._commit(*result) for result in zip(ready, *sampled, strict=True)]
 
-    def add(self, prompt: Seq[int], params: SamplingParams) -> int:
+    def add(
+        self, prompt: Seq[int], params: SamplingParams, options: RequestOptions | None = None
+    ) -> int:
         """Check a request and let it wait for its turn."""
-        self._check(prompt, params)
+        self.limits.check(prompt, params)
+        self._check_queue()
         request_id = next(self._ids)
-        longest = min(self.limits.max_context_tokens, self.pool.capacity_tokens)
-        if params.max_tokens is not None:
-            longest = min(longest, len(prompt) + params.max_tokens)
         eos = frozenset() if params.ignore_eos else self._eos_token_ids
         sequence = Sequence(
             request_id=request_id,
             tokens=[int(token) for token in prompt],
             num_prompt_tokens=len(prompt),
             params=params,
-            max_total_tokens=longest,
+            max_total_tokens=self.limits.longest(len(prompt), params.max_tokens),
             text=TextStream(self._decode, prompt, params.stop_strings),
             random=np.random.Generator(np.random.PCG64(params.seed)),
             end_token_ids=eos | frozenset(params.stop_token_ids),
@@ -110,6 +94,8 @@ class EngineCore:
         )
         self._sequences[request_id] = sequence
         self.scheduler.add(sequence)
+        self.counters.num_requests += 1
+        self.counters.num_prompt_tokens += len(prompt)
         return request_id
 
     def abort(self, request_id: int) -> Chunk | None:
@@ -123,30 +109,33 @@ class EngineCore:
         chunks = [self.abort(request_id) for request_id in list(self._sequences)]
         return [chunk for chunk in chunks if chunk is not None]
 
+    def stats(self) -> EngineStats:
+        page_map = self.pool.page_map()
+        return EngineStats(
+            num_waiting=len(self.scheduler.waiting),
+            num_running=len(self.scheduler.running),
+            num_pages=self.pool.num_pages,
+            num_free_pages=page_map.count(PageState.FREE),
+            num_used_pages=page_map.count(PageState.USED),
+            num_shared_pages=page_map.count(PageState.SHARED),
+            num_cached_pages=page_map.count(PageState.CACHED),
+            page_map=page_map,
+            counters=replace(self.counters),
+        )
+
     def check_integrity(self) -> None:
         self.scheduler.check_integrity()
         everyone = {id(s) for s in [*self.scheduler.running, *self.scheduler.waiting]}
         assert everyone == {id(s) for s in self._sequences.values()}, "a request is lost"
 
-    def _check(self, prompt: Seq[int], params: SamplingParams) -> None:
-        limits = self.limits
-        params.check_vocabulary(limits.vocab_size)
-        if not len(prompt):
-            raise RequestError("the prompt is empty; it needs at least one token")
-        if min(prompt) < 0 or max(prompt) >= limits.vocab_size:
-            raise RequestError(
-                f"the prompt has a token outside 0 to {limits.vocab_size - 1}, the model's tokens"
-            )
-        if len(prompt) >= limits.max_context_tokens:
-            raise RequestError(
-                f"the prompt has {len(prompt)} tokens; the model's context holds "
-                f"{limits.max_context_tokens}, the answer's included"
-            )
-        if len(prompt) >= self.pool.capacity_tokens:
-            raise RequestError(
-                f"the prompt has {len(prompt)} tokens; the KV cache holds "
-                f"{self.pool.capacity_tokens}, the answer's included",
-                hint="give the engine more `num_pages` or `kv_memory_bytes`",
+    def _check_queue(self) -> None:
+        num_waiting, allowed = len(self.scheduler.waiting), self.limits.max_waiting
+        if allowed is not None and num_waiting >= allowed:
+            retry_after_s = self._pace.time_for(num_waiting)
+            raise QueueFull(
+                f"{num_waiting} requests are waiting, as many as the engine lets wait; "
+                f"try again in {retry_after_s:.0f} s",
+                retry_after_s,
             )
 
     def _sample(
@@ -196,13 +185,15 @@ class EngineCore:
         self.scheduler.remove(sequence)
         del self._sequences[sequence.request_id]
         self.counters.num_finished += 1
+        now_s = self._clock()
+        self._pace.finished(now_s, is_idle=not self.scheduler.has_work)
         return Chunk(
             chunk.request_id,
             chunk.text,
             chunk.token_ids,
             chunk.logprobs,
             finish_reason=reason,
-            stats=_stats(sequence, self._clock()),
+            stats=_stats(sequence, now_s),
         )
 
 

@@ -19,10 +19,13 @@ from typing import Any
 from ingot.errors import RequestError, UsageError
 from ingot.runtime.artifact.artifact import Artifact, load_artifact
 from ingot.runtime.artifact.manifest import Manifest
-from ingot.runtime.core import Counters, EngineCore, Limits
+from ingot.runtime.core import EngineCore
+from ingot.runtime.engine_stats import Counters, EngineStats
 from ingot.runtime.executor import CompiledExecutor, Executor, kv_page_bytes
 from ingot.runtime.kv import PagePool
-from ingot.runtime.outputs import Chunk, Completion
+from ingot.runtime.limits import Limits
+from ingot.runtime.outputs import Chunk, Completion, join_chunks
+from ingot.runtime.request_options import RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.tokenizer import Tokenizer
 
@@ -40,6 +43,7 @@ class Engine:
                      not more than a quarter of the machine's memory
     max_sequences    how many requests run at the same time; more wait
     max_step_tokens  how many tokens one step computes at most: longer prompts are read in chunks
+    max_waiting      how many requests may wait; more are refused with QueueFull
     verify           hash the weights before using them
     """
 
@@ -52,6 +56,7 @@ class Engine:
         kv_memory_bytes: int | None = None,
         max_sequences: int = 64,
         max_step_tokens: int = 512,
+        max_waiting: int | None = None,
         verify: bool = False,
         executor: Executor | None = None,
         clock: Callable[[], float] = time.perf_counter,
@@ -73,8 +78,10 @@ class Engine:
             Limits(
                 manifest.step.vocab_size,
                 manifest.step.max_context_tokens,
+                num_pages * manifest.page_size_tokens,
                 max_sequences,
                 max_step_tokens,
+                max_waiting,
             ),
             decode=self.tokenizer.decode if self.tokenizer else _no_text,
             eos_token_ids=self.tokenizer.end_token_ids if self.tokenizer else frozenset(),
@@ -88,6 +95,7 @@ class Engine:
         self,
         prompts: Prompt | Sequence[Prompt],
         params: SamplingParams | Sequence[SamplingParams] | None = None,
+        options: RequestOptions | None = None,
     ) -> list[Completion]:
         """Complete one prompt or several (texts or token ids), together, in their order."""
         many = _as_prompts(prompts)
@@ -100,17 +108,21 @@ class Engine:
         request_ids: list[int] = []
         try:
             for prompt, one in zip(many, each, strict=True):
-                request_ids.append(self._claim(prompt, one))
-            return [_join(self._follow(request_id)) for request_id in request_ids]
+                request_ids.append(self._claim(prompt, one, options))
+            followed = [join_chunks(self._follow(request_id)) for request_id in request_ids]
+            return [completion for completions in followed for completion in completions]
         finally:
             for request_id in request_ids:
                 self._release(request_id)
 
     def stream(
-        self, prompt: Prompt, params: SamplingParams | None = None
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        options: RequestOptions | None = None,
     ) -> Generator[Chunk, None, None]:
         """Complete one prompt, chunk by chunk. Leaving the loop early stops the request."""
-        request_id = self._claim(prompt, params)
+        request_id = self._claim(prompt, params, options)
         try:
             yield from self._follow(request_id)
         finally:
@@ -129,9 +141,15 @@ class Engine:
         """The prompt that asks for the next message, to be given to `stream` or `add_request`."""
         return self._tokenizer().encode_chat(messages, **variables)
 
-    def add_request(self, prompt: Prompt, params: SamplingParams | None = None) -> int:
+    def add_request(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        options: RequestOptions | None = None,
+    ) -> int:
         """Let a request wait for its turn. Its chunks come out of `step`."""
-        return self._open().add(self._encode(prompt), params or SamplingParams())
+        core = self._open()
+        return core.add(self._encode(prompt), params or SamplingParams(), options)
 
     def step(self) -> list[Chunk]:
         """Run one step and return the chunks of requests added by `add_request`."""
@@ -153,6 +171,14 @@ class Engine:
     @property
     def counters(self) -> Counters:
         return self._open().counters
+
+    @property
+    def limits(self) -> Limits:
+        return self._open().limits
+
+    def stats(self) -> EngineStats:
+        """How many requests and pages are in which state, and the counters."""
+        return self._open().stats()
 
     def close(self) -> None:
         """Stop all requests and give the memory back."""
@@ -189,8 +215,10 @@ class Engine:
             raise RequestError("the prompt is empty; it needs at least one character")
         return self._tokenizer().encode(prompt)
 
-    def _claim(self, prompt: Prompt, params: SamplingParams | None) -> int:
-        request_id = self.add_request(prompt, params)
+    def _claim(
+        self, prompt: Prompt, params: SamplingParams | None, options: RequestOptions | None
+    ) -> int:
+        request_id = self.add_request(prompt, params, options)
         self._claimed[request_id] = []
         return request_id
 
@@ -257,17 +285,3 @@ def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     if many and all(isinstance(item, Integral) for item in many):
         return [many]  # type: ignore[list-item]  # one prompt of token ids
     return many  # type: ignore[return-value]
-
-
-def _join(chunks: Iterator[Chunk]) -> Completion:
-    parts = list(chunks)
-    last = parts[-1]
-    assert last.finish_reason is not None and last.stats is not None
-    return Completion(
-        request_id=last.request_id,
-        text="".join(part.text for part in parts),
-        token_ids=tuple(token for part in parts for token in part.token_ids),
-        finish_reason=last.finish_reason,
-        stats=last.stats,
-        logprobs=tuple(logprob for part in parts for logprob in part.logprobs),
-    )

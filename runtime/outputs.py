@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-# stop: an end token or a stop string; length: max_tokens or the end of the context
-FinishReason = Literal["stop", "length", "abort"]
+# stop: an end token or a stop string; length: max_tokens or the end of the context; timeout: the
+# request's own; error: this request failed while it ran, and no other
+FinishReason = Literal["stop", "length", "abort", "timeout", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,8 @@ class TokenLogprob:
 @dataclass(frozen=True, slots=True)
 class RequestStats:
     """Times in seconds. TTFT runs from `add_request` to the first token; TPOT is the mean time
-    from one token to the next after it, 0 with fewer than two tokens."""
+    from one token to the next after it, 0 with fewer than two tokens. `queue_s`, `prefill_s` and
+    `decode_s` add up to `total_s`: until it first ran, until its first token, until its last."""
 
     num_prompt_tokens: int
     num_output_tokens: int
@@ -32,11 +35,17 @@ class RequestStats:
     ttft_s: float
     tpot_s: float
     total_s: float
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    num_prefix_hit_tokens: int = 0  # prompt tokens that were in the cache
+    num_proposed_tokens: int = 0  # by speculation
+    num_accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one step added to one request.
+    """What one step added to one output of one request; `index` counts its outputs from 0.
 
     `text` may lag behind `token_ids`: half a character, or what may become a stop string, is held
     back. The last chunk has a `finish_reason` and `stats`.
@@ -48,11 +57,13 @@ class Chunk:
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
     stats: RequestStats | None = None
+    index: int = 0
+    error: str = ""  # what happened, with the reason "error"
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A finished request. `token_ids` holds every token the model chose, the end token included;
+    """A finished output. `token_ids` holds every token the model chose, the end token included;
     `text` is without end tokens and stop strings."""
 
     request_id: int
@@ -61,3 +72,26 @@ class Completion:
     finish_reason: FinishReason
     stats: RequestStats
     logprobs: tuple[TokenLogprob, ...] = ()
+    index: int = 0
+
+
+def join_chunks(chunks: Iterable[Chunk]) -> list[Completion]:
+    """The outputs of one request, in the order of their index, from all of its chunks."""
+    parts: dict[int, list[Chunk]] = {}
+    for chunk in chunks:
+        parts.setdefault(chunk.index, []).append(chunk)
+    return [_join_output(parts[index]) for index in sorted(parts)]
+
+
+def _join_output(parts: list[Chunk]) -> Completion:
+    last = parts[-1]
+    assert last.finish_reason is not None and last.stats is not None
+    return Completion(
+        request_id=last.request_id,
+        text="".join(part.text for part in parts),
+        token_ids=tuple(token for part in parts for token in part.token_ids),
+        finish_reason=last.finish_reason,
+        stats=last.stats,
+        logprobs=tuple(logprob for part in parts for logprob in part.logprobs),
+        index=last.index,
+    )

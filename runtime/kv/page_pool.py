@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ingot.runtime.engine_stats import PageState
+
 
 @dataclass(frozen=True, slots=True)
 class Fork:
@@ -73,6 +75,11 @@ class PagePool:
 
     def num_owners(self, page: int) -> int:
         return self._num_owners[page]
+
+    def page_map(self) -> bytes:
+        """One PageState for each page."""
+        states = (PageState.FREE, PageState.USED, PageState.SHARED)
+        return bytes(states[min(owners, 2)] for owners in self._num_owners)
 
     def fork(self, pages: Sequence[int], num_tokens: int) -> Fork:
         """Give a second sequence the same `num_tokens` tokens: full pages are shared, a partly

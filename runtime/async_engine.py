@@ -1,0 +1,233 @@
+"""Turns prompts into chunks for an asyncio application, by an engine in a process of its own.
+
+    async with await AsyncEngine.start("artifact") as engine:
+        async for chunk in engine.stream("def fibonacci(n):", SamplingParams(max_tokens=64)):
+            print(chunk.text, end="")
+
+For one event loop. Requests from all its tasks run together, in one batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypedDict, Unpack
+
+from ingot.errors import EngineDead, IngotError, RequestError
+from ingot.runtime.artifact.manifest import Manifest, read_manifest
+from ingot.runtime.engine_messages import (
+    LENGTH,
+    Abort,
+    Add,
+    Advanced,
+    Failed,
+    Ready,
+    Refused,
+    Start,
+    encode,
+)
+from ingot.runtime.engine_stats import EngineStats
+from ingot.runtime.outputs import Chunk, Completion, join_chunks
+from ingot.runtime.request_options import RequestOptions
+from ingot.runtime.sampling_params import SamplingParams
+from ingot.runtime.tokenizer import Tokenizer
+
+CLOSE_S = 10.0  # how long the process may take to end before it is killed
+LONG_TEXT = 20_000  # characters; encoding more would hold the event loop up for milliseconds
+
+
+class EngineOptions(TypedDict, total=False):
+    """What `Engine` takes, with its defaults."""
+
+    num_threads: int | None
+    num_pages: int | None
+    kv_memory_bytes: int | None
+    max_sequences: int
+    max_step_tokens: int
+    max_waiting: int
+    verify: bool
+
+
+class AsyncEngine:
+    """One artifact, loaded in a child process. Made by `AsyncEngine.start`."""
+
+    def __init__(
+        self,
+        artifact: str | Path,
+        process: subprocess.Popen[bytes],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        ready: Ready,
+    ) -> None:
+        path = Path(artifact)
+        self.model_info: Manifest = read_manifest(path)
+        has_tokenizer = (path / "tokenizer.json").exists()
+        self._tokenizer = Tokenizer(path, self.model_info.model.config) if has_tokenizer else None
+        self.limits = ready.limits
+        self.failure: str | None = None
+        self._stats = ready.stats
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._keys = itertools.count()
+        self._requests: dict[int, asyncio.Queue[Chunk | IngotError]] = {}
+        self._receiving = asyncio.create_task(self._receive())
+
+    @classmethod
+    async def start(cls, artifact: str | Path, **options: Unpack[EngineOptions]) -> AsyncEngine:
+        """Start the process and wait until the artifact is loaded. Raises what `Engine` would."""
+        unknown = options.keys() - EngineOptions.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"AsyncEngine.start() has no option {min(unknown)!r}")
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "ingot.runtime.engine_process", str(theirs.fileno())]
+            process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        try:
+            writer.write(encode(Start(str(artifact), dict(options), os.getpid())))
+            answer = await _receive(reader)
+            if isinstance(answer, Failed):
+                raise answer.error
+            assert isinstance(answer, Ready)
+            return cls(artifact, process, reader, writer, answer)
+        except BaseException as error:
+            writer.close()
+            process.kill()
+            status = await asyncio.to_thread(process.wait)
+            if isinstance(error, EOFError):
+                raise EngineDead(_describe_end(status)) from None
+            raise
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        if self._tokenizer is None:
+            raise RequestError("the artifact has no tokenizer; give the prompt as token ids")
+        return self._tokenizer
+
+    def stats(self) -> EngineStats:
+        """How the engine stood a moment ago."""
+        return self._stats
+
+    async def stream(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        options: RequestOptions | None = None,
+    ) -> AsyncGenerator[Chunk, None]:
+        """Complete one prompt, chunk by chunk. Leaving the loop early stops the request."""
+        tokens = await self._encode(prompt)
+        params = params or SamplingParams()
+        self.limits.check(tokens, params)
+        if self.failure is not None:
+            raise EngineDead(self.failure)
+        key = next(self._keys)
+        queue: asyncio.Queue[Chunk | IngotError] = asyncio.Queue()
+        self._requests[key] = queue
+        self._writer.write(encode(Add(key, tokens, params, options or RequestOptions())))
+        is_done = False
+        try:
+            while not is_done:
+                item = await queue.get()
+                if isinstance(item, IngotError):
+                    is_done = True
+                    raise item
+                is_done = item.finish_reason is not None
+                yield item
+        finally:
+            del self._requests[key]
+            if not is_done:
+                self._writer.write(encode(Abort(key)))
+
+    async def generate(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        options: RequestOptions | None = None,
+    ) -> list[Completion]:
+        """Complete one prompt."""
+        return join_chunks([chunk async for chunk in self.stream(prompt, params, options)])
+
+    async def close(self) -> None:
+        """Stop all requests and end the process."""
+        if self.failure is None:
+            self._fail("the engine is closed")
+        self._receiving.cancel()
+        self._writer.close()
+        try:
+            await asyncio.to_thread(self._process.wait, CLOSE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
+
+    async def __aenter__(self) -> AsyncEngine:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _encode(self, prompt: str | Sequence[int]) -> list[int]:
+        if not isinstance(prompt, str):
+            return [int(token) for token in prompt]
+        if not prompt:
+            raise RequestError("the prompt is empty; it needs at least one character")
+        if len(prompt) < LONG_TEXT:
+            return self.tokenizer.encode(prompt)
+        return await asyncio.to_thread(self.tokenizer.encode, prompt)
+
+    async def _receive(self) -> None:
+        """Hand out what the process sends, until it ends."""
+        try:
+            while True:
+                message = await _receive(self._reader)
+                if isinstance(message, Advanced):
+                    self._stats = message.stats or self._stats
+                    for key, chunk in message.chunks:
+                        self._deliver(key, chunk)
+                elif isinstance(message, Refused):
+                    self._deliver(message.key, message.error)
+                else:
+                    assert isinstance(message, Failed)
+                    self._fail(message.error.message)
+        except (EOFError, ConnectionError):
+            status = await asyncio.to_thread(self._process.wait)
+            if self.failure is None:
+                self._fail(_describe_end(status))
+
+    def _deliver(self, key: int, item: Chunk | IngotError) -> None:
+        # The rest of a request that was left behind has no reader.
+        if key in self._requests:
+            self._requests[key].put_nowait(item)
+
+    def _fail(self, reason: str) -> None:
+        self.failure = reason
+        for queue in self._requests.values():
+            queue.put_nowait(EngineDead(reason))
+
+
+async def _receive(reader: asyncio.StreamReader) -> Any:
+    """The next message; EOFError (asyncio.IncompleteReadError is one) when the process ended."""
+    (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+    return pickle.loads(await reader.readexactly(length))
+
+
+def _describe_end(status: int) -> str:
+    if status < 0:
+        return f"the engine's process was ended by {signal.Signals(-status).name}"
+    return f"the engine's process ended with status {status}"

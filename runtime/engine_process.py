@@ -1,0 +1,116 @@
+"""Turns a socket into a running engine: `python -m ingot.runtime.engine_process DESCRIPTOR`.
+
+Started by `AsyncEngine`. A process of its own, so that a crash in compiled code ends the engine
+and not the application, and so that the application's work does not hold up the engine's loop.
+It ends when the other end of the socket closes or the application dies.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import Any
+
+from ingot.errors import EngineDead, IngotError
+from ingot.runtime.engine import Engine
+from ingot.runtime.engine_messages import (
+    Abort,
+    Add,
+    Advanced,
+    Channel,
+    Failed,
+    Ready,
+    Refused,
+    Start,
+)
+
+IDLE_S = 1.0  # between two looks at whether the application is alive
+STATS_INTERVAL_S = 0.1
+
+
+class EngineProcess:
+    """The loop: take what came, run a step, send what it brought."""
+
+    def __init__(self, engine: Engine, channel: Channel, parent_pid: int) -> None:
+        self._engine = engine
+        self._channel = channel
+        self._parent_pid = parent_pid
+        self._keys: dict[int, int] = {}  # request id -> the application's key
+        self._request_ids: dict[int, int] = {}
+        self._next_stats_s = 0.0
+
+    def run(self) -> None:
+        """Until the application closes its end (EOFError, ConnectionError)."""
+        while True:
+            has_work = self._engine.has_work
+            for message in self._channel.receive(0 if has_work else IDLE_S):
+                self._handle(message)
+            # A fork of the application may hold the socket open after its death.
+            if os.getppid() != self._parent_pid:
+                return
+            if self._engine.has_work:
+                self._advance()
+
+    def _handle(self, message: Any) -> None:
+        if isinstance(message, Add):
+            try:
+                added = self._engine.add_request(message.prompt, message.params, message.options)
+            except IngotError as error:
+                self._channel.send(Refused(message.key, error))
+            else:
+                self._keys[added] = message.key
+                self._request_ids[message.key] = added
+        else:
+            assert isinstance(message, Abort)
+            # An abort may cross the request's last chunk.
+            request_id = self._request_ids.get(message.key)
+            if request_id is not None:
+                self._engine.abort(request_id)
+
+    def _advance(self) -> None:
+        chunks = [(self._keys[chunk.request_id], chunk) for chunk in self._engine.step()]
+        for key, chunk in chunks:
+            if chunk.finish_reason is not None:
+                del self._keys[self._request_ids.pop(key)]
+        now = time.monotonic()
+        stats = None
+        if now >= self._next_stats_s or not self._engine.has_work:
+            self._next_stats_s = now + STATS_INTERVAL_S
+            stats = self._engine.stats()
+        if chunks or stats is not None:
+            self._channel.send(Advanced(chunks, stats))
+
+
+def main(descriptor: int) -> None:
+    # The application decides when to stop: it may want to answer what is running first.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    channel = Channel(socket.socket(fileno=descriptor))
+    try:
+        (start,) = _wait(channel)
+        with Engine(start.artifact, **start.options) as engine:
+            channel.send(Ready(engine.limits, engine.stats()))
+            EngineProcess(engine, channel, start.parent_pid).run()
+    except (EOFError, ConnectionError):
+        return
+    except IngotError as error:
+        channel.send(Failed(error))
+    except Exception as error:
+        traceback.print_exc()
+        channel.send(Failed(EngineDead(f"the engine stopped: {type(error).__name__}: {error}")))
+        sys.exit(1)
+
+
+def _wait(channel: Channel) -> list[Start]:
+    while True:
+        messages = channel.receive(IDLE_S)
+        if messages:
+            return messages
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,47 @@
+"""Turns what the model and the machine allow into answers to requests that ask for more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ingot.errors import RequestError
+from ingot.runtime.sampling_params import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """max_waiting is None when any number of requests may wait."""
+
+    vocab_size: int
+    max_context_tokens: int
+    cache_tokens: int
+    max_sequences: int
+    max_step_tokens: int
+    max_waiting: int | None = None
+
+    def check(self, prompt: Sequence[int], params: SamplingParams) -> None:
+        """Raise if a request can't be run, however long it waits."""
+        params.check_vocabulary(self.vocab_size)
+        if not len(prompt):
+            raise RequestError("the prompt is empty; it needs at least one token")
+        if min(prompt) < 0 or max(prompt) >= self.vocab_size:
+            raise RequestError(
+                f"the prompt has a token outside 0 to {self.vocab_size - 1}, the model's tokens"
+            )
+        if len(prompt) >= self.max_context_tokens:
+            raise RequestError(
+                f"the prompt has {len(prompt)} tokens; the model's context holds "
+                f"{self.max_context_tokens}, the answer's included"
+            )
+        if len(prompt) >= self.cache_tokens:
+            raise RequestError(
+                f"the prompt has {len(prompt)} tokens; the KV cache holds "
+                f"{self.cache_tokens}, the answer's included",
+                hint="give the engine more `num_pages` or `kv_memory_bytes`",
+            )
+
+    def longest(self, num_prompt_tokens: int, max_tokens: int | None) -> int:
+        """How many tokens a request may come to, prompt and output."""
+        longest = min(self.max_context_tokens, self.cache_tokens)
+        return longest if max_tokens is None else min(longest, num_prompt_tokens + max_tokens)
