@@ -50,6 +50,7 @@ OTHERS: tuple[tuple[str, str], ...] = (
     ("HF_HOME", "where models from the Hugging Face Hub are kept"),
     ("HF_HUB_OFFLINE", "1 keeps the Hugging Face Hub library off the network"),
     ("CUDA_PATH", "the CUDA toolkit that --target cuda takes its headers from"),
+    ("XDG_CACHE_HOME", "where measured limits are kept, in ingot/; ~/.cache by default"),
     ("NO_COLOR", "any value turns colours off"),
 )
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from ingot.cli import limits
 from ingot.cli.options import Json
 
 app = typer.Typer(
-    help="Measure: compiled against eager, torch.compile and onnxruntime.",
+    help="Measure: this machine, and compiled against eager, torch.compile and onnxruntime.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -18,7 +19,10 @@ app = typer.Typer(
 
 @app.callback()
 def bench() -> None:
-    """Measure: compiled against eager, torch.compile and onnxruntime."""
+    """Measure: this machine, and compiled against eager, torch.compile and onnxruntime."""
+
+
+app.command("limits")(limits.limits)
 
 
 @app.command()

@@ -7,6 +7,7 @@ import pytest
 
 from ingot.bench.backends.base import Setting
 from ingot.bench.checkpoint import train_tokenizer
+from ingot.bench.limits.record import Figure, Limits
 from ingot.bench.machine import Machine
 from ingot.bench.prompts import Case
 from ingot.bench.report import (
@@ -141,4 +142,45 @@ def report() -> Report:
             measured("fast", 0.01),
             BackendReport("onnxruntime", "unavailable", "onnxruntime isn't installed"),
         ),
+    )
+
+
+@pytest.fixture
+def limits() -> Limits:
+    """A machine with round figures: 20 GB/s of memory, 200 Gflop/s and 800 Gop/s with AVX-512."""
+    figures = (
+        ("memory read", "byte/s", 20e9, ""),
+        ("l3 read", "byte/s", 80e9, ""),
+        ("l2 read", "byte/s", 200e9, ""),
+        ("memory copy", "byte/s", 18e9, ""),
+        ("memory write", "byte/s", 10e9, ""),
+        ("region", "s", 5e-6, ""),
+        ("float32 avx2", "op/s", 100e9, "avx2"),
+        ("float32 avx512f", "op/s", 200e9, "avx512f"),
+        ("int8 avx2", "op/s", 300e9, "avx2"),
+        ("int8 avx512_vnni", "op/s", 800e9, "avx512_vnni"),
+        ("kernel call", "s", 1e-6, ""),
+    )
+    machine = Machine(
+        cpu="Test CPU",
+        physical_cores=2,
+        logical_cores=2,
+        usable_cores=2,
+        memory_bytes=8 << 30,
+        features=("avx2", "avx512f", "avx512_vnni"),
+        gpus=(),
+        system="Linux",
+        python="3.11",
+        load_average=0.0,
+    )
+    return Limits(
+        created="2026-01-01T00:00:00+00:00",
+        machine=machine,
+        threads=2,
+        figures=tuple(
+            Figure(name, unit, best, best, 3, "so", feature)  # type: ignore[arg-type]
+            for name, unit, best, feature in figures
+        ),
+        l2_bytes=2 << 20,
+        l3_bytes=32 << 20,
     )

@@ -1,0 +1,1 @@
+"""What this machine can do: bandwidths, peaks and overheads, measured once and kept."""

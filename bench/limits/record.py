@@ -1,0 +1,120 @@
+"""Measured limits as data, and where they are kept: JSON that other verbs read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ingot.bench.machine import Machine, read_cpu
+from ingot.errors import IngotError
+
+SCHEMA_VERSION = 1
+
+Unit = Literal["byte/s", "op/s", "s"]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One limit. `best` is the highest rate, or the shortest time, of `count` measurements."""
+
+    name: str
+    unit: Unit
+    best: float
+    median: float
+    count: int
+    how: str
+    feature: str = ""  # the instruction set that a peak needs, as /proc/cpuinfo spells it
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one machine with some number of threads."""
+
+    created: str
+    machine: Machine
+    threads: int
+    figures: tuple[Figure, ...]
+    l2_bytes: int  # of all threads' cores together
+    l3_bytes: int
+    schema_version: int = SCHEMA_VERSION
+
+    def figure(self, name: str) -> Figure:
+        return next(figure for figure in self.figures if figure.name == name)
+
+    def peak(self, kind: str, features: Collection[str]) -> Figure:
+        """The highest peak of `kind` (`float32`, `int8`, `bfloat16`) that code for a target with
+        these features can reach."""
+        fitting = [
+            figure
+            for figure in self.figures
+            if figure.name.startswith(f"{kind} ") and figure.feature in features
+        ]
+        if not fitting:
+            raise IngotError(
+                f"this machine's limits hold no {kind} peak for the artifact's instruction sets",
+                hint="measure them on the machine that runs it: `ingot bench limits`",
+            )
+        return max(fitting, key=lambda figure: figure.best)
+
+    def read_bandwidth(self, num_bytes: float) -> Figure:
+        """From where bytes come that are read again and again, `num_bytes` of them in a round."""
+        if num_bytes <= self.l2_bytes / 2:
+            return self.figure("l2 read")
+        # Beside other data, and other machines on a shared socket: not all of it is ours.
+        if num_bytes <= self.l3_bytes / 2:
+            return self.figure("l3 read")
+        return self.figure("memory read")
+
+
+def cache_folder() -> Path:
+    """Where a user's programs keep what can be made again."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "ingot"
+
+
+def stored_path(threads: int) -> Path:
+    """The file of this machine's limits: by the CPU's name and the number of threads."""
+    name, _ = read_cpu()
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return cache_folder() / f"limits-{slug}-{threads}.json"
+
+
+def write_limits(limits: Limits, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(dataclasses.asdict(limits), indent=1) + "\n", encoding="utf-8")
+
+
+def read_limits(path: Path) -> Limits:
+    """The limits in a file; anything else in it is an error."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = content["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise IngotError(
+                f"{path} has limits of schema {version}; this version reads {SCHEMA_VERSION}",
+                hint="measure again: `ingot bench limits`",
+            )
+        machine: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in content.pop("machine").items()
+        }
+        figures = content.pop("figures")
+        return Limits(
+            machine=Machine(**machine),
+            figures=tuple(Figure(**figure) for figure in figures),
+            **content,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IngotError(f"{path} holds no limits: {error}") from error
+
+
+def stored_limits(threads: int) -> Limits | None:
+    """This machine's limits as measured before, or none."""
+    path = stored_path(threads)
+    return read_limits(path) if path.exists() else None

@@ -1,0 +1,45 @@
+"""`ingot bench limits`: what this machine can do, measured and kept for the other verbs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ingot.cli.options import Json, Threads
+
+
+def limits(
+    threads: Threads = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figures to this .json too.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure this machine: bandwidths, peaks of every instruction set it has, overheads.
+
+    Takes some ten seconds and is kept: `ingot profile` and `ingot inspect` set times beside it.
+    """
+    import sys
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from ingot.bench.limits.measure import measure_limits
+    from ingot.bench.limits.record import stored_path, write_limits
+    from ingot.bench.limits.table import render_limits
+    from ingot.bench.machine import count_usable_cores
+    from ingot.cli.output import print_json
+    from ingot.environment import read_variable
+
+    wanted = threads or read_variable("INGOT_NUM_THREADS") or count_usable_cores()
+    measured = measure_limits(wanted, lambda line: print(line, file=sys.stderr, flush=True))
+    path = stored_path(wanted)
+    for place in (path, *([out] if out else [])):
+        write_limits(measured, place)
+    if as_json:
+        print_json(asdict(measured))
+        return
+    console = Console(highlight=False)
+    console.width = max(console.width, 110)
+    console.print(render_limits(measured))
+    print(f"kept in {path}", file=sys.stderr)
