@@ -151,8 +151,8 @@ class GrammarCompiler:
         """The model's logits may be fewer than the tokenizer's tokens, or more."""
         record = json.loads(self._tokenizer_json)
         vocab = record["model"].get("vocab", ())
-        added = [entry["id"] + 1 for entry in record.get("added_tokens", ())]
-        return max(self._vocab_size, len(vocab), *added)
+        added: list[int] = [entry["id"] + 1 for entry in record.get("added_tokens", ())]
+        return max([self._vocab_size, len(vocab), *added])
 
     @property
     def num_words(self) -> int:

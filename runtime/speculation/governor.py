@@ -1,0 +1,122 @@
+"""Turns acceptance and measured cost into how many guesses each sequence gets in a step.
+
+A guess is worth its time while the tokens that it is likely to bring, over the time of the step,
+raise the rate of the whole batch. What speculation has lost against plain steps is kept in an
+account; when the loss passes a small share of the time, speculation pauses until the share is
+small again. So a prediction that is wrong costs little, and is corrected by trying again later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+
+from ingot.runtime.sequence import Sequence
+from ingot.runtime.speculation.acceptance import Acceptance
+from ingot.runtime.speculation.cost import StepCost
+
+MIN_GAIN = 1.03  # of the batch's rate, or a plain step is taken
+MAX_LOSS = 0.02  # of the time that steps take may be lost by trying
+LOSS_FADE = 0.995  # of the account, at each step: it remembers some 200
+PLAIN_EVERY = 64  # steps: how often the cost of a plain step is measured afresh
+SEQUENCE_FADE = 0.9
+ENGINE_FADE = 0.98
+IDLE_FADE = 0.99  # of what is known, at each step without guesses
+PROPOSE_WEIGHT = 0.2  # of a new measurement
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the guesses for one sequence."""
+
+    sequence: Sequence
+    num_proposed: int
+    num_accepted: int
+
+
+@dataclass(slots=True)
+class Governor:
+    """`max_tokens` guesses for one sequence and step at most."""
+
+    max_tokens: int
+    cost: StepCost = field(default_factory=StepCost)
+    _overall: Acceptance = field(default_factory=lambda: Acceptance(ENGINE_FADE))
+    _each: dict[Sequence, Acceptance] = field(default_factory=dict)
+    _propose_s: float = 0.0  # for one guess of each sequence
+    _lost_s: float = 0.0
+    _total_s: float = 0.0
+    _num_steps: int = 0
+    _last_plain: dict[int, int] = field(default_factory=dict)
+
+    def may_speculate(self, batch: int) -> bool:
+        """Whether a step of that many sequences may carry guesses. Free to ask."""
+        is_measured = self._num_steps - self._last_plain.get(batch, -PLAIN_EVERY) < PLAIN_EVERY
+        return is_measured and self._lost_s <= MAX_LOSS * self._total_s
+
+    def choose(self, sequences: Seq[Sequence], limits: Seq[int]) -> list[int]:
+        """How many guesses each sequence gets in the coming step, of at most `limits`."""
+        batch = len(sequences)
+        # A later guess of a sequence brings less than an earlier one: best first keeps their order.
+        guesses = sorted(self._guesses(sequences, limits), reverse=True)
+        tokens, depth = float(batch), 0
+        plain_rate = best_rate = batch / self.cost.predict(batch)
+        best = 0
+        for count, (gain, minus_depth, _) in enumerate(guesses, start=1):
+            tokens += gain
+            depth = max(depth, -minus_depth)
+            rate = tokens / (self.cost.predict(batch + count) + depth * self._propose_s)
+            if rate > best_rate:
+                best, best_rate = count, rate
+        counts = [0] * batch
+        if best_rate >= MIN_GAIN * plain_rate:
+            for _, _, owner in guesses[:best]:
+                counts[owner] += 1
+        return counts
+
+    def _guesses(
+        self, sequences: Seq[Sequence], limits: Seq[int]
+    ) -> list[tuple[float, int, int]]:
+        """The probability that each possible guess is accepted, minus its depth, and its owner."""
+        prior = self._overall.rate()
+        guesses = []
+        for owner, (sequence, limit) in enumerate(zip(sequences, limits, strict=True)):
+            known = self._each.get(sequence)
+            rate = prior if known is None else known.rate(prior)
+            gain = 1.0
+            for depth in range(1, min(limit, self.max_tokens) + 1):
+                gain *= rate
+                guesses.append((gain, -depth, owner))
+        return guesses
+
+    def record(self, outcomes: Seq[Outcome], step_s: float, propose_s: float = 0.0) -> None:
+        """A step of nothing but single tokens and guesses is over."""
+        batch = len(outcomes)
+        num_proposed = sum(outcome.num_proposed for outcome in outcomes)
+        self._num_steps += 1
+        self.cost.record(batch + num_proposed, step_s)
+        self._lost_s *= LOSS_FADE
+        self._total_s = self._total_s * LOSS_FADE + step_s + propose_s
+        if num_proposed:
+            num_tokens = batch + sum(outcome.num_accepted for outcome in outcomes)
+            plain_s = self.cost.predict(batch) * num_tokens / batch
+            self._lost_s += step_s + propose_s - plain_s
+            # What was won earlier pays for little of what is lost later.
+            self._lost_s = max(self._lost_s, -MAX_LOSS * self._total_s)
+            depth = max(outcome.num_proposed for outcome in outcomes)
+            self._propose_s += PROPOSE_WEIGHT * (propose_s / depth - self._propose_s)
+        else:
+            self._last_plain[batch] = self._num_steps
+            self._overall.fade_by(IDLE_FADE)
+        for outcome in outcomes:
+            self._learn(outcome)
+
+    def _learn(self, outcome: Outcome) -> None:
+        known = self._each.setdefault(outcome.sequence, Acceptance(SEQUENCE_FADE))
+        if outcome.num_proposed:
+            known.record(outcome.num_proposed, outcome.num_accepted)
+            self._overall.record(outcome.num_proposed, outcome.num_accepted)
+        else:
+            known.fade_by(IDLE_FADE)
+
+    def forget(self, sequence: Sequence) -> None:
+        self._each.pop(sequence, None)

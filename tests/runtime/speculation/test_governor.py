@@ -1,0 +1,164 @@
+"""In worlds with known costs: speculation pays where it can and costs little where it can't."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from ingot.runtime.speculation.acceptance import PRIOR, Acceptance
+from ingot.runtime.speculation.cost import StepCost
+from ingot.runtime.speculation.governor import Governor, Outcome
+
+MAX_TOKENS = 8
+MAX_SLOWDOWN = 1.05  # what issue 5 allows
+
+
+class Talk:
+    """A sequence, as far as the governor looks at it: a name."""
+
+
+@dataclass
+class World:
+    """Steps take `step_s(number of tokens)`, a guess `propose_s`; guesses come true at `rate`."""
+
+    step_s: Callable[[int], float]
+    rate: float
+    batch: int = 1
+    propose_s: float = 0.0
+    noise: float = 0.1
+    governor: Governor = field(default_factory=lambda: Governor(MAX_TOKENS))
+
+    def __post_init__(self) -> None:
+        self.random = np.random.default_rng(11)
+        self.talks = [Talk() for _ in range(self.batch)]
+
+    def run(self, num_tokens: int) -> tuple[float, float]:
+        """The time for that many tokens of each sequence, and what plain steps would take."""
+        done, spent = 0, 0.0
+        while done < num_tokens * self.batch:
+            counts = [0] * self.batch
+            if self.governor.may_speculate(self.batch):
+                counts = self.governor.choose(self.talks, [MAX_TOKENS] * self.batch)  # type: ignore[arg-type]
+            step_s = self.step_s(self.batch + sum(counts)) * self.slowness()
+            propose_s = self.propose_s * max(counts)
+            outcomes = [
+                Outcome(talk, count, self.accepted(count))  # type: ignore[arg-type]
+                for talk, count in zip(self.talks, counts, strict=True)
+            ]
+            self.governor.record(outcomes, step_s, propose_s)
+            spent += step_s + propose_s
+            done += self.batch + sum(outcome.num_accepted for outcome in outcomes)
+        return spent, self.step_s(self.batch) * done / self.batch
+
+    def accepted(self, count: int) -> int:
+        refused = np.flatnonzero(self.random.random(count) >= self.rate)
+        return int(refused[0]) if refused.size else count
+
+    def slowness(self) -> float:
+        return 1 + self.noise * float(self.random.exponential())
+
+
+def flat(num_tokens: int) -> float:
+    return 1.0 + 0.02 * num_tokens
+
+
+def steep(num_tokens: int) -> float:
+    return float(num_tokens)
+
+
+def cliff(num_tokens: int) -> float:
+    return 1.0 if num_tokens == 1 else 2.5 + 0.1 * num_tokens
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.4, 0.9])
+@pytest.mark.parametrize("step_s", [flat, steep, cliff])
+@pytest.mark.parametrize("propose_s", [0.0, 0.5])
+def test_never_much_slower(
+    step_s: Callable[[int], float], rate: float, batch: int, propose_s: float
+) -> None:
+    spent, plain = World(step_s, rate, batch, propose_s, noise=0.0).run(1000)
+    assert spent <= MAX_SLOWDOWN * plain
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_short_outputs_are_not_slowed_either(rate: float) -> None:
+    governor = Governor(MAX_TOKENS)
+    total = plain = 0.0
+    for _ in range(10):
+        world = World(cliff, rate, noise=0.0, governor=governor)
+        spent, without = world.run(60)
+        total, plain = total + spent, plain + without
+    assert total <= MAX_SLOWDOWN * plain
+
+
+@pytest.mark.parametrize(
+    ("step_s", "rate", "batch", "propose_s", "speedup"),
+    [
+        (flat, 0.9, 1, 0.0, 4.0),
+        (flat, 0.7, 8, 0.0, 1.4),
+        (flat, 0.9, 1, 0.2, 2.0),
+        (cliff, 0.95, 1, 0.0, 1.5),
+    ],
+)
+def test_pays_where_it_can(
+    step_s: Callable[[int], float], rate: float, batch: int, propose_s: float, speedup: float
+) -> None:
+    spent, plain = World(step_s, rate, batch, propose_s, noise=0.0).run(600)
+    assert plain / spent > speedup
+
+
+def test_a_busy_machine_does_not_turn_it_off() -> None:
+    spent, plain = World(flat, 0.9, noise=0.5).run(600)
+    assert plain * 1.5 / spent > 3.0
+
+
+def test_tries_again_when_the_text_changes() -> None:
+    world = World(flat, 0.0, noise=0.0)
+    world.run(500)
+    world.rate = 0.95
+    world.run(300)
+    spent, plain = world.run(300)
+    assert plain / spent > 3.0
+
+
+def test_good_sequences_get_more_than_bad_ones() -> None:
+    governor = Governor(MAX_TOKENS)
+    good, bad = Talk(), Talk()
+    governor.record([Outcome(good, 0, 0), Outcome(bad, 0, 0)], flat(2))  # type: ignore[arg-type]
+    for _ in range(20):
+        outcomes = [Outcome(good, 4, 4), Outcome(bad, 4, 0)]  # type: ignore[arg-type]
+        governor.record(outcomes, flat(10))
+    counts = governor.choose([good, bad], [MAX_TOKENS, MAX_TOKENS])  # type: ignore[list-item]
+    assert counts[0] == MAX_TOKENS and counts[1] <= 1
+    assert governor.choose([good, bad], [0, 0]) == [0, 0]  # type: ignore[list-item]
+
+
+def test_acceptance_goes_back_to_what_is_usual() -> None:
+    acceptance = Acceptance(fade=0.9)
+    assert acceptance.rate() == PRIOR
+    for _ in range(30):
+        acceptance.record(4, 0)
+    assert acceptance.rate() < 0.2
+    acceptance.fade_by(1e-6)
+    assert acceptance.rate() == pytest.approx(PRIOR, abs=1e-3)
+
+
+def test_guesses_after_a_refused_one_say_nothing() -> None:
+    acceptance = Acceptance(fade=1.0)
+    acceptance.record(8, 3)
+    assert (acceptance.num_tried, acceptance.num_accepted) == (4, 3)
+
+
+def test_cost_between_and_beyond() -> None:
+    cost = StepCost()
+    cost.record(2, 1.0)
+    assert cost.predict(1) == 1.0 and 1.0 < cost.predict(6) < 1.5
+    cost.record(6, 3.0)
+    assert cost.predict(4) == pytest.approx(2.0)
+    for _ in range(50):
+        cost.record(6, 2.0)
+    assert cost.predict(6) == pytest.approx(2.0, rel=0.01)
+    cost.record(6, 1000.0)
+    assert cost.predict(6) < 2.5, "one outlier"
