@@ -54,6 +54,19 @@ def _load_cudart() -> None:
     )
 
 
+def free_device_memory_bytes() -> int:
+    """What nobody uses of the first GPU's memory. Loads CUDA's runtime."""
+    load_cuda_runtime()
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    runtime = ctypes.CDLL(None)  # its functions are global once it is loaded
+    if status := runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)):
+        raise IngotError(
+            f"the GPU does not say how much memory is free: cudaMemGetInfo gave {status}",
+            hint="nvidia-smi shows whether it works",
+        )
+    return free.value
+
+
 def attach_kernels(module: Any, folder: Path, cuda_arch: str) -> None:
     """Make the kernels of the artifact in `folder` known to the host code of `module`."""
     cubin, table = (folder / name for name in device_code_names(cuda_arch))

@@ -8,7 +8,6 @@ Requests added from several places run together, in one batch. An engine is for 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from numbers import Integral
@@ -18,11 +17,11 @@ from typing import Any
 
 from ingot.errors import RequestError, UsageError
 from ingot.runtime.artifact.artifact import Artifact, load_artifact
-from ingot.runtime.artifact.manifest import Manifest
 from ingot.runtime.core import EngineCore
 from ingot.runtime.engine_stats import Counters, EngineStats
-from ingot.runtime.executor import CompiledExecutor, Executor, kv_page_bytes
+from ingot.runtime.executor import CompiledExecutor, Executor
 from ingot.runtime.kv import PagePool
+from ingot.runtime.kv.size import choose_num_pages
 from ingot.runtime.limits import Limits
 from ingot.runtime.outputs import Chunk, Completion, join_chunks
 from ingot.runtime.request_options import RequestOptions
@@ -31,8 +30,6 @@ from ingot.runtime.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]
 
-DEFAULT_MEMORY_SHARE = 0.25  # of the machine's memory, for the KV cache
-
 
 class Engine:
     """One artifact, loaded.
@@ -40,7 +37,8 @@ class Engine:
     num_threads      CPU threads of the compiled code; all that the process may use by default
     num_pages        size of the KV cache in pages, or
     kv_memory_bytes  the same in bytes; by default what `max_sequences` full contexts need, but
-                     not more than a quarter of the machine's memory
+                     not more than a quarter of the machine's memory, or nine tenths of what a GPU
+                     has free beside the weights
     max_sequences    how many requests run at the same time; more wait
     max_step_tokens  how many tokens one step computes at most: longer prompts are read in chunks
     max_waiting      how many requests may wait; more are refused with QueueFull
@@ -244,33 +242,6 @@ class Engine:
     def _deliver(self, chunks: Sequence[Chunk]) -> None:
         for chunk in chunks:
             self._claimed.get(chunk.request_id, self._unclaimed).append(chunk)
-
-
-def choose_num_pages(
-    manifest: Manifest, num_pages: int | None, kv_memory_bytes: int | None, max_sequences: int
-) -> int:
-    """The KV cache's size in pages, from whichever limit was given."""
-    page_bytes = kv_page_bytes(manifest.kv_slots, manifest.page_size_tokens)
-    if num_pages is not None and kv_memory_bytes is not None:
-        raise UsageError("num_pages and kv_memory_bytes are both given; one of them is enough")
-    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    largest = memory_bytes // page_bytes
-    if num_pages is not None:
-        if not 1 <= num_pages <= largest:
-            raise UsageError(
-                f"num_pages is {num_pages}; it is 1 to {largest}, which takes all of the memory"
-            )
-        return num_pages
-    if kv_memory_bytes is not None:
-        if not page_bytes <= kv_memory_bytes <= memory_bytes:
-            raise UsageError(
-                f"kv_memory_bytes is {kv_memory_bytes}; it is {page_bytes}, one page of this "
-                f"model, to {memory_bytes}, all of the memory"
-            )
-        return kv_memory_bytes // page_bytes
-    full_context = -(-manifest.step.max_context_tokens // manifest.page_size_tokens)
-    affordable = int(memory_bytes * DEFAULT_MEMORY_SHARE) // page_bytes
-    return max(1, min(max_sequences * full_context, affordable))
 
 
 def _no_text(tokens: Sequence[int]) -> str:

@@ -12,7 +12,8 @@ from tests.emulated_gpu.emulator import build_driver, environment
 
 CHECK = """
 import numpy as np
-from ingot.runtime.cuda import CudaMemory
+from ingot.runtime.cuda import CudaMemory, free_device_memory_bytes
+assert free_device_memory_bytes() == 1 << 30  # as runtime.c says
 memory = CudaMemory()
 matrix = np.arange(6, dtype=np.float32).reshape(3, 2)
 held = memory.hold(matrix)

@@ -1,6 +1,5 @@
 """The engine's face: texts in, texts out, several callers at once, nothing left behind."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 
 from ingot.errors import RequestError, UsageError
 from ingot.runtime.artifact import Artifact
-from ingot.runtime.engine import Engine, choose_num_pages
+from ingot.runtime.engine import Engine
 from ingot.runtime.sampling_params import SamplingParams
 
 MakeRig = Callable[..., Any]
@@ -171,28 +170,6 @@ def test_an_interrupted_generate_leaves_nothing_behind(make_rig: MakeRig) -> Non
 def test_refused_sizes(make_rig: MakeRig, wishes: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="max_sequences is .*; it is 1 to max_step_tokens"):
         make_rig(**wishes)
-
-
-def test_num_pages(toy: ModuleType) -> None:
-    manifest = toy.toy_manifest()  # a page takes 16 * 2 * 4 bytes; a context 16 pages
-    assert choose_num_pages(manifest, 5, None, 64) == 5
-    assert choose_num_pages(manifest, None, 1300, 64) == 10
-    assert choose_num_pages(manifest, None, None, 3) == 48
-    for pages, size, message in [
-        (5, 1300, "num_pages and kv_memory_bytes are both given"),
-        (0, None, "num_pages is 0; it is 1 to"),
-        (1 << 50, None, "which takes all of the memory"),
-        (None, 127, "kv_memory_bytes is 127; it is 128, one page of this model, to"),
-        (None, 1 << 50, "all of the memory"),
-    ]:
-        with pytest.raises(UsageError, match=message):
-            choose_num_pages(manifest, pages, size, 64)
-
-
-def test_default_cache_is_at_most_a_quarter_of_the_memory(toy: ModuleType) -> None:
-    manifest = toy.toy_manifest()
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert choose_num_pages(manifest, None, None, 1 << 50) == memory // 4 // 128
 
 
 def test_a_compiled_artifact(toy_folder: Path, toy: ModuleType) -> None:
