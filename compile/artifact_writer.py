@@ -99,7 +99,7 @@ def write_artifact(
     target = options.target
     names = [CODE_NAME]
     if target.kind == "cuda":
-        names += records.device_code_names(target.cuda_arch)
+        names += records.device_code_names(target.archs)
     for file in tokenizer_files(source.path):
         shutil.copyfile(file, folder / file.name)
         names.append(file.name)
@@ -131,15 +131,8 @@ def write_artifact(
             records.RewriteRecord(name=name, matched=matched)
             for name, matched in observer.report.rewrites.items()
         ),
-        kernels=tuple(
-            records.KernelRecord(
-                name=kernel.name,
-                registers=kernel.registers,
-                shared_bytes=kernel.shared_bytes,
-                spill_bytes=kernel.spill_bytes,
-            )
-            for kernel in compiled.kernels
-        ),
+        kernels=compiled.kernels,
+        work=compiled.work,
         proof=records.ProofRecord(status="unproven"),
     )
     records.write_manifest(folder, manifest)
@@ -201,6 +194,7 @@ def _describe_target(options: GraphOptions) -> records.TargetRecord:
         llvm_cpu=target.llvm_cpu,
         features=target.features,
         cuda_arch=target.cuda_arch,
+        cuda_archs=target.archs,
         page_size_tokens=target.page_size_tokens,
     )
 

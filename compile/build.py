@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import tvm
@@ -10,10 +11,11 @@ from tvm import relax, tirx
 from tvm.support.cc import get_cc
 
 from ingot.compile.cuda import Compile, KernelResources
-from ingot.compile.cuda.device_code import captured
+from ingot.compile.cuda.device_code import Grid, captured
 from ingot.compile.graph import GRAPH, bindings_of
+from ingot.compile.trim import drop_checks, share_views
 from ingot.errors import CompileError
-from ingot.runtime.artifact.manifest import device_code_names
+from ingot.runtime.artifact.manifest import LAUNCHES_NAME, KernelRecord, cubin_name, ptx_name
 from ingot.targets import Target
 
 STEP = "step"
@@ -81,20 +83,23 @@ def plan(module: tvm.IRModule) -> tvm.IRModule:
             relax.transform.RemovePurityChecking(),
             relax.transform.CallTIRRewrite(),
             relax.transform.StaticPlanBlockMemory(),
+            _module_pass(share_views),
             relax.transform.LowerAllocTensor(),
-            relax.transform.KillAfterLastUse(),
             relax.transform.LowerRuntimeBuiltin(),
             relax.transform.ComputePrimValue(),
             relax.transform.VMShapeLower(),
-            tvm.transform.module_pass(_sort_shape_functions, opt_level=0),
+            _module_pass(_sort_shape_functions),
+            _module_pass(drop_checks),
             relax.transform.AttachGlobalSymbol(),
         ]
     )(module)
 
 
-def _sort_shape_functions(
-    module: tvm.IRModule, _context: tvm.transform.PassContext
-) -> tvm.IRModule:
+def _module_pass(function: Callable[[tvm.IRModule], tvm.IRModule]) -> tvm.transform.Pass:
+    return tvm.transform.module_pass(lambda module, _context: function(module), opt_level=0)
+
+
+def _sort_shape_functions(module: tvm.IRModule) -> tvm.IRModule:
     """Put the stores of computed extents in order: TVM writes them as their addresses hash.
 
     Each stores to a place of its own and reads only what came with the arguments.
@@ -109,10 +114,11 @@ def _sort_shape_functions(
 
 def generate(
     module: tvm.IRModule, target: Target, path: Path, compile_cuda: Compile | None = None
-) -> tuple[KernelResources, ...]:
+) -> tuple[KernelRecord, ...]:
     """Machine code as a shared library at `path`; needs the C compiler for the linking alone.
 
-    For a GPU, `compile_cuda` makes the cubin beside it; gives what its kernels take.
+    For a GPU, `compile_cuda` makes a cubin for each architecture beside it; gives what the kernels
+    take on each.
     """
     described = tvm_target(target)
     with tvm.transform.PassContext(opt_level=3), captured() as device, described:
@@ -121,11 +127,26 @@ def generate(
     if compile_cuda is None:
         assert not device.source, "device code in a build for a CPU"
         return ()
-    binary = compile_cuda(device.source, target.cuda_arch)
-    cubin, table = device_code_names(target.cuda_arch)
-    path.with_name(cubin).write_bytes(binary.cubin)
-    path.with_name(table).write_text(device.metadata(), encoding="utf-8")
-    return binary.kernels
+    records: list[KernelRecord] = []
+    for arch in target.archs:
+        binary = compile_cuda(device.source, arch)
+        path.with_name(cubin_name(arch)).write_bytes(binary.cubin)
+        records += [_describe(kernel, arch, device.grids[kernel.name]) for kernel in binary.kernels]
+    path.with_name(ptx_name(arch)).write_bytes(binary.ptx)
+    path.with_name(LAUNCHES_NAME).write_text(device.metadata(), encoding="utf-8")
+    return tuple(records)
+
+
+def _describe(kernel: KernelResources, arch: str, grid: Grid) -> KernelRecord:
+    return KernelRecord(
+        name=kernel.name,
+        arch=arch,
+        grid=grid.blocks,
+        threads=grid.threads,
+        registers=kernel.registers,
+        shared_bytes=kernel.shared_bytes,
+        spill_bytes=kernel.spill_bytes,
+    )
 
 
 def check_linker() -> None:

@@ -12,7 +12,7 @@ import tvm
 from tvm import relax
 
 from ingot.compile.build import check_linker, derive_step, generate, legalize, plan
-from ingot.compile.cuda import KernelResources, cuda_compiler
+from ingot.compile.cuda import cuda_compiler
 from ingot.compile.graph import GRAPH, bindings_of
 from ingot.compile.importer import ImportedModel, import_program
 from ingot.compile.lowering import LoweredModel, Lowering
@@ -22,7 +22,10 @@ from ingot.compile.rewrites.clean_up import clean_up
 from ingot.compile.sampling_functions import add_sampling
 from ingot.compile.schedule import schedule
 from ingot.compile.storage import FormatRules, WeightTable
+from ingot.compile.work import describe_work
 from ingot.models.capture import CapturedModel
+from ingot.runtime.artifact.manifest import KernelRecord
+from ingot.runtime.artifact.work import WorkRecord
 from ingot.targets import Target
 
 
@@ -38,10 +41,12 @@ class GraphOptions:
 
 @dataclass(frozen=True, slots=True)
 class CompiledGraph:
-    """The weights that the code takes, still to be stored, and what kernels on a GPU take."""
+    """The weights that the code takes, still to be stored, what kernels on a GPU take, and what a
+    step's kernels do."""
 
     weights: WeightTable
-    kernels: tuple[KernelResources, ...]
+    kernels: tuple[KernelRecord, ...]
+    work: tuple[WorkRecord, ...]
 
 
 def compile_graph(
@@ -65,6 +70,8 @@ def compile_graph(
         observer.dump(module, "legalize")
     with observer.stage("schedule"):
         module = schedule(derive_step(module), options.target)
+        names = [tensor.name for weight in lowered.weights for tensor in weight.tensors]
+        work = describe_work(module, names)
         module = add_sampling(module, captured.vocab_size, options.target)
         observer.dump(module, "schedule")
     with observer.stage("plan"):
@@ -72,7 +79,8 @@ def compile_graph(
         observer.dump(module, "plan")
     with observer.stage("generate"):
         kernels = generate(module, options.target, code, compile_cuda)
-    return CompiledGraph(lowered.weights, kernels)
+        observer.report.spilling = [k.name for k in kernels if k.spill_bytes]
+    return CompiledGraph(lowered.weights, kernels, work)
 
 
 def rewrite(

@@ -31,6 +31,8 @@ class CompileReport:
     stages: list[StageReport] = field(default_factory=list)
     leftover_operators: dict[str, int] = field(default_factory=dict)
     """Core operators that no rewrite took in, by name: what a new rewrite could still fuse."""
+    spilling: list[str] = field(default_factory=list)
+    """Kernels on a GPU that keep variables in memory for want of registers: they are slow."""
 
     @property
     def rewrites(self) -> dict[str, int]:
@@ -48,6 +50,7 @@ class CompileReport:
                 for s in self.stages
             ],
             "leftover_operators": dict(sorted(self.leftover_operators.items())),
+            "spilling_kernels": sorted(set(self.spilling)),
         }
 
 

@@ -1,8 +1,8 @@
 """Turns an artifact for an NVIDIA GPU into attached kernels and memory on the device.
 
 Stands on the driver, CUDA's runtime library and TVM's two runtime libraries: no toolkit, no torch.
-The kernels lie beside `model.so` as a cubin and a table of how each is launched; `model.so` finds
-them by name once they are attached.
+The kernels lie beside `model.so` as a cubin for each kind of GPU, with one table of how each kernel
+is launched; `model.so` finds them by name once they are attached.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ingot.errors import ArtifactCorruptError, IngotError
-from ingot.runtime.artifact.manifest import device_code_names
+from ingot.errors import ArtifactCorruptError, ArtifactTargetError, IngotError
+from ingot.runtime.artifact.machine import detect_cuda_arch, device_code_for
+from ingot.runtime.artifact.manifest import LAUNCHES_NAME
 from ingot.runtime.ffi import find_tvm_libraries, load_tvm_runtime, tvm_ffi
 
 CUDA = 2  # DLPack's device type
@@ -67,15 +68,27 @@ def free_device_memory_bytes() -> int:
     return free.value
 
 
-def attach_kernels(module: Any, folder: Path, cuda_arch: str) -> None:
-    """Make the kernels of the artifact in `folder` known to the host code of `module`."""
-    cubin, table = (folder / name for name in device_code_names(cuda_arch))
+def attach_kernels(module: Any, folder: Path, cuda_archs: Sequence[str]) -> None:
+    """Make the kernels of the artifact in `folder` known to the host code of `module`.
+
+    Of the files for `cuda_archs` the one that this machine's GPU runs best is taken.
+    """
+    gpu = detect_cuda_arch()
+    name = None if gpu is None else device_code_for(gpu, cuda_archs)
+    if name is None:
+        raise ArtifactTargetError(
+            f"the artifact's kernels are for {', '.join(cuda_archs)} GPUs; "
+            f"this machine has {gpu or 'none'}"
+        )
+    code, launches_path = folder / name, folder / LAUNCHES_NAME
     try:
-        launches = tvm_ffi.get_global_func("runtime.LoadMetaDataFromJSON")(table.read_text("utf-8"))
+        read = tvm_ffi.get_global_func("runtime.LoadMetaDataFromJSON")
+        launches = read(launches_path.read_text("utf-8"))
         create = tvm_ffi.get_global_func("ffi.Module.create.cuda")
-        module.imports[0].import_module(create(cubin.read_bytes(), "cubin", launches, {}))
+        kind = code.suffix.removeprefix(".")
+        module.imports[0].import_module(create(code.read_bytes(), kind, launches, {}))
     except (AttributeError, IndexError, OSError, RuntimeError, ValueError) as error:
-        raise ArtifactCorruptError(f"the kernels {cubin} can't be attached: {error}") from error
+        raise ArtifactCorruptError(f"the kernels {code} can't be attached: {error}") from error
 
 
 class CudaMemory:

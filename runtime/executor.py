@@ -81,9 +81,9 @@ class CompiledExecutor:
         self, artifact: Artifact, *, num_pages: int, num_threads: int | None = None
     ) -> None:
         manifest = artifact.manifest
-        cuda_arch = manifest.target.cuda_arch
-        self.vm = VirtualMachine(artifact.code_path, num_threads, cuda_arch)
-        self._memory: Memory = CudaMemory() if cuda_arch else HostMemory()
+        cuda_archs = manifest.target.cuda_archs
+        self.vm = VirtualMachine(artifact.code_path, num_threads, cuda_archs)
+        self._memory: Memory = CudaMemory() if cuda_archs else HostMemory()
         self._functions = manifest.step.functions
         shapes = kv_pool_shapes(manifest.kv_slots, num_pages, manifest.page_size_tokens)
         self._pools = tvm_ffi.Array([self._memory.empty(*pool) for pool in shapes])

@@ -75,26 +75,29 @@ class VirtualMachine:
     """The functions of one `model.so`. Not for two threads at the same time."""
 
     def __init__(
-        self, code_path: Path, num_threads: int | None = None, cuda_arch: str = ""
+        self,
+        code_path: Path,
+        num_threads: int | None = None,
+        cuda_archs: Sequence[str] = (),
     ) -> None:
-        """With `cuda_arch` the kernels beside the code are attached, and it runs on the GPU."""
+        """With `cuda_archs` the kernels beside the code are attached, and it runs on the GPU."""
         self._cpus = available_cpus()
         self.num_threads = len(self._cpus) if num_threads is None else num_threads
         if not 1 <= self.num_threads <= len(self._cpus):
             raise UsageError(
                 f"num_threads is {num_threads}; this process may use 1 to {len(self._cpus)}"
             )
-        load_cuda_runtime() if cuda_arch else load_tvm_runtime()
+        load_cuda_runtime() if cuda_archs else load_tvm_runtime()
         try:
             # TVM opens a relative path by searching the library path.
             module = tvm_ffi.load_module(str(code_path.resolve()))
             self._vm = module["vm_load_executable"]()
         except (AttributeError, OSError, RuntimeError) as error:
             raise ArtifactCorruptError(f"{code_path} can't be loaded: {error}") from error
-        if cuda_arch:
-            attach_kernels(module, code_path.parent, cuda_arch)
+        if cuda_archs:
+            attach_kernels(module, code_path.parent, cuda_archs)
         # The device that tensors are on comes first, the host last.
-        devices = (CUDA, 0, POOLED, CPU, 0, POOLED) if cuda_arch else (CPU, 0, POOLED)
+        devices = (CUDA, 0, POOLED, CPU, 0, POOLED) if cuda_archs else (CPU, 0, POOLED)
         self._vm["vm_initialization"](*devices)
         self._configured = threading.local()
         self._functions: dict[str, Any] = {}

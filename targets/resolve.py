@@ -1,9 +1,10 @@
-"""A name as a user types it (`cpu`, `cpu:znver4`, `cuda`, `cuda:sm_80`) to a `Target`."""
+"""A name as a user types it (`cpu`, `cpu:znver4`, `cuda:sm_80,sm_90`) to a `Target`."""
 
 from __future__ import annotations
 
 import difflib
 import logging
+from dataclasses import replace
 
 from ingot.targets.cpu import Cpu, detect_cpu
 from ingot.targets.target import Target, TargetError, load_targets
@@ -31,9 +32,39 @@ def best_cpu_target(cpu: Cpu) -> Target:
 
 
 def resolve_target(name: str, cpu: Cpu | None = None) -> Target:
-    """Find a target by name. `cpu` alone is the best for this machine, `cuda` alone is sm_90."""
+    """Find a target by name. `cpu` alone is the best for this machine, `cuda` alone is sm_90.
+
+    `cuda:sm_80,sm_90` is one target with machine code for each.
+    """
     if name == "cpu":
         return best_cpu_target(cpu or detect_cpu())
+    if name.startswith("cuda:") and "," in name:
+        archs = name.removeprefix("cuda:").split(",")
+        return merge_gpus([_find(f"cuda:{arch.strip()}") for arch in archs])
+    return _find(name)
+
+
+def merge_gpus(targets: list[Target]) -> Target:
+    """One target whose code all of these GPUs run: how the oldest works, within the least room."""
+    by_age = sorted({target.cuda_arch: target for target in targets}.values(), key=_age)
+    if len(by_age) == 1:
+        return by_age[0]
+    archs = tuple(target.cuda_arch for target in by_age)
+    return replace(
+        by_age[0],
+        name=f"cuda:{','.join(archs)}",
+        description="; ".join(target.description for target in by_age),
+        cuda_archs=archs,
+        max_threads_per_block=min(target.max_threads_per_block for target in by_age),
+        shared_memory_bytes=min(target.shared_memory_bytes for target in by_age),
+    )
+
+
+def _age(target: Target) -> int:
+    return int(target.cuda_arch.removeprefix("sm_"))
+
+
+def _find(name: str) -> Target:
     targets = load_targets()
     found = targets.get(DEFAULT_CUDA if name == "cuda" else name)
     if found is None:

@@ -36,7 +36,8 @@ class Target:
     l1_bytes: int = 0
     l2_bytes: int = 0
     # CUDA
-    cuda_arch: str = ""
+    cuda_arch: str = ""  # the oldest GPU that runs the code
+    cuda_archs: tuple[str, ...] = ()  # each with machine code of its own; `archs` is never empty
     max_threads_per_block: int = 0
     shared_memory_bytes: int = 0
 
@@ -66,6 +67,11 @@ class Target:
     def architecture(self) -> str:
         """The CPU's architecture as `uname -m` prints it; empty for a GPU."""
         return self.llvm_triple.partition("-")[0]
+
+    @property
+    def archs(self) -> tuple[str, ...]:
+        """The GPU architectures to make machine code for, the oldest first; empty for a CPU."""
+        return self.cuda_archs or ((self.cuda_arch,) if self.cuda_arch else ())
 
     def has(self, feature: str) -> bool:
         return feature in self.features

@@ -23,9 +23,11 @@ class KernelResources:
 
 @dataclass(frozen=True, slots=True)
 class DeviceBinary:
-    """A cubin and the resources of its kernels, in order of their names."""
+    """What one architecture runs: machine code, the assembly that it was made of, and the
+    resources of its kernels in order of their names."""
 
     cubin: bytes
+    ptx: bytes
     kernels: tuple[KernelResources, ...]
 
 

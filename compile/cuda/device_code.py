@@ -19,9 +19,18 @@ import tvm_ffi
 from tvm import tirx
 
 _FAST_FUNCTIONS = re.compile(r"\b__((?:exp|exp10|log|log2|log10|sin|cos|tan|tanh|pow)f)\(")
+_INTEGER = re.compile(r"T\.int(?:32|64)\((-?\d+)\)")
 _BUILD = "target.build.cuda"
 _POSTPROCESS = "tvm_callback_cuda_postproc"
 _COMPILE = "tvm_callback_cuda_compile"
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """How a kernel is launched: blocks along x, y and z as expressions of its dimensions."""
+
+    blocks: tuple[str, ...]
+    threads: int
 
 
 @dataclass(slots=True)
@@ -30,6 +39,7 @@ class DeviceCode:
 
     source: str = ""
     functions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    grids: dict[str, Grid] = field(default_factory=dict)
 
     def metadata(self) -> str:
         """The table of kernels as TVM's runtime reads it."""
@@ -63,6 +73,10 @@ def captured() -> Iterator[DeviceCode]:
             str(function.attrs["global_symbol"]): _launch_record(function)
             for function in module.functions.values()
         }
+        code.grids = {
+            str(function.attrs["global_symbol"]): _grid(function)
+            for function in module.functions.values()
+        }
 
     for name, function in replaced.items():
         tvm_ffi.register_global_func(name, function, override=True)
@@ -84,6 +98,28 @@ def _launch_record(function: tirx.PrimFunc) -> dict[str, Any]:
         "arg_types": [_type_name(parameter) for parameter in function.params],
         "launch_param_tags": [str(tag) for tag in function.attrs["tirx.kernel_launch_params"]],
     }
+
+
+def _grid(function: tirx.PrimFunc) -> Grid:
+    extents: dict[str, Any] = {}
+    _collect_extents(function.body, extents)
+    blocks = [extents.get(f"blockIdx.{axis}", 1) for axis in "xyz"]
+    threads = [int(extents.get(f"threadIdx.{axis}", 1)) for axis in "xyz"]
+    while len(blocks) > 1 and str(blocks[-1]) == "1":
+        blocks.pop()
+    texts = tuple(_INTEGER.sub(r"\1", str(extent)).replace("T.", "") for extent in blocks)
+    return Grid(texts, threads[0] * threads[1] * threads[2])
+
+
+def _collect_extents(statement: Any, extents: dict[str, Any]) -> None:
+    """Launch dimensions stand at the top of a kernel, above any loop or condition."""
+    if isinstance(statement, tirx.AttrStmt):
+        if statement.attr_key == "thread_extent":
+            extents[str(statement.node.thread_tag)] = statement.value
+        _collect_extents(statement.body, extents)
+    elif isinstance(statement, tirx.SeqStmt):
+        for part in statement.seq:
+            _collect_extents(part, extents)
 
 
 def _type_name(parameter: tirx.Var) -> str:

@@ -22,7 +22,7 @@ def compile_source(source: str, arch: str) -> DeviceBinary:
     with tempfile.TemporaryDirectory() as folder:
         # nvcc puts the name of its input into the cubin: run in the folder, by a fixed name.
         (Path(folder) / "kernels.cu").write_text(source, encoding="utf-8")
-        options = ["-cubin", f"-arch={arch}", "-std=c++17", "-w", "-Xptxas=-v"]
+        options = ["-cubin", "-keep", f"-arch={arch}", "-std=c++17", "-w", "-Xptxas=-v"]
         done = subprocess.run(
             [nvcc, *options, "-o", "kernels.cubin", "kernels.cu"],
             cwd=folder,
@@ -35,4 +35,5 @@ def compile_source(source: str, arch: str) -> DeviceBinary:
             first = next((line for line in log.splitlines() if "error" in line), "no reason given")
             raise CompileError(f"nvcc can't compile the kernels for {arch}: {first}")
         cubin = (Path(folder) / "kernels.cubin").read_bytes()
-    return DeviceBinary(cubin, parse_resources(log))
+        ptx = (Path(folder) / "kernels.ptx").read_bytes()
+    return DeviceBinary(cubin, ptx, parse_resources(log))

@@ -34,9 +34,11 @@ def compile_source(source: str, arch: str) -> DeviceBinary:
             raise CompileError(f"NVRTC can't compile the kernels for {arch}: {_first_error(log)}")
         cubin = b" " * _check(nvrtc, nvrtc.nvrtcGetCUBINSize(program))
         _check(nvrtc, nvrtc.nvrtcGetCUBIN(program, cubin))
+        ptx = b" " * _check(nvrtc, nvrtc.nvrtcGetPTXSize(program))
+        _check(nvrtc, nvrtc.nvrtcGetPTX(program, ptx))
     finally:
         nvrtc.nvrtcDestroyProgram(program)
-    return DeviceBinary(cubin, parse_resources(log))
+    return DeviceBinary(cubin, ptx.rstrip(b"\0"), parse_resources(log))
 
 
 def _load() -> Any:

@@ -27,13 +27,25 @@ def describe_kernels(manifest: Manifest) -> dict[str, object]:
 
     if not manifest.kernels:
         return {}
+    names = {kernel.name for kernel in manifest.kernels}
     registers = max(kernel.registers for kernel in manifest.kernels)
     shared = format_bytes(max(kernel.shared_bytes for kernel in manifest.kernels))
-    spilling = ", ".join(kernel.name for kernel in manifest.kernels if kernel.spill_bytes)
+    spilling = ", ".join(sorted({k.name for k in manifest.kernels if k.spill_bytes}))
     return {
-        "kernels": f"{len(manifest.kernels)}, at most {registers} registers a thread and {shared} "
+        "kernels": f"{len(names)}, at most {registers} registers a thread and {shared} "
         f"of shared memory a block; spilling: {spilling or 'none'}"
     }
+
+
+def kernel_rows(manifest: Manifest) -> list[tuple[object, ...]]:
+    """What each kernel takes on each kind of GPU."""
+    from ingot.cli.output import format_bytes
+
+    return [
+        (k.name, k.arch, " x ".join(k.grid), k.threads, k.registers)
+        + (format_bytes(k.shared_bytes), k.spill_bytes or "")
+        for k in manifest.kernels
+    ]
 
 
 def summarize(manifest: Manifest) -> dict[str, object]:
@@ -41,7 +53,7 @@ def summarize(manifest: Manifest) -> dict[str, object]:
     from ingot.cli.output import format_bytes
 
     model, target, scheme, step = manifest.model, manifest.target, manifest.scheme, manifest.step
-    isa = target.cuda_arch or f"{target.llvm_cpu} ({' '.join(target.features)})"
+    isa = ", ".join(target.cuda_archs) or f"{target.llvm_cpu} ({' '.join(target.features)})"
     by_dtype: dict[str, int] = {}
     for weight in manifest.weights:
         by_dtype[weight.dtype] = by_dtype.get(weight.dtype, 0) + weight.bytes
@@ -71,6 +83,9 @@ def summarize(manifest: Manifest) -> dict[str, object]:
 def inspect(
     artifact: Artifact,
     weights: Annotated[bool, typer.Option("--weights", help="List every tensor.")] = False,
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="List every kernel for a GPU and what it takes.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show what is in an artifact.
@@ -98,3 +113,7 @@ def inspect(
                 for w in manifest.weights
             ],
         )
+    if kernels:
+        print()
+        columns = ("kernel", "arch", "grid", "threads", "registers", "shared", "spilled bytes")
+        print_table(columns, kernel_rows(manifest))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ingot.errors import ArtifactTargetError
-from ingot.runtime.artifact.manifest import TargetRecord
+from ingot.runtime.artifact.manifest import TargetRecord, cubin_name, ptx_name
+from ingot.targets import load_targets
 from ingot.targets.cpu import detect_cpu
 
 CUDA_DRIVER = "libcuda.so.1"
@@ -45,6 +47,27 @@ def detect_cuda_arch() -> str | None:
     return f"sm_{major.value}{minor.value}"
 
 
+def _capability(arch: str) -> tuple[int, int]:
+    """`sm_103` -> (10, 3)."""
+    return divmod(int(arch.removeprefix("sm_")), 10)
+
+
+def device_code_for(gpu: str, archs: Sequence[str]) -> str | None:
+    """The file with the kernels that a GPU runs, of an artifact made for `archs` (oldest first).
+
+    Machine code runs on its own generation, from its own version on; the assembly of the newest
+    is compiled by the driver of any later GPU.
+    """
+    major, minor = _capability(gpu)
+    for arch in reversed(archs):
+        its_major, its_minor = _capability(arch)
+        if its_major == major and its_minor <= minor:
+            return cubin_name(arch)
+    if archs and _capability(archs[-1]) <= (major, minor):
+        return ptx_name(archs[-1])
+    return None
+
+
 def check_target(target: TargetRecord, machine: Machine) -> None:
     """Raise one sentence that says why this machine can't run the artifact, if it can't."""
     if target.kind == "cuda":
@@ -59,10 +82,21 @@ def _check_cuda(target: TargetRecord, machine: Machine) -> None:
             f"this artifact needs an NVIDIA GPU ({target.cuda_arch}); this machine has none",
             hint="compile the model for this machine with `--target cpu`",
         )
-    if machine.cuda_arch != target.cuda_arch:
+    archs = target.cuda_archs or (target.cuda_arch,)
+    if device_code_for(machine.cuda_arch, archs) is None:
         raise ArtifactTargetError(
-            f"this artifact is for {target.cuda_arch} GPUs; this machine's is {machine.cuda_arch}"
+            f"this artifact is for {', '.join(archs)} GPUs; this machine's is {machine.cuda_arch}",
+            hint=_how_to_compile_for(machine.cuda_arch, archs),
         )
+
+
+def _how_to_compile_for(gpu: str, archs: Sequence[str]) -> str:
+    known = [t.cuda_arch for t in load_targets().values() if t.kind == "cuda"]
+    fits = [arch for arch in known if device_code_for(gpu, (arch,)) is not None]
+    if not fits:
+        return f"Ingot has no target for it; the oldest is {min(known, key=_capability)}"
+    best = max(fits, key=_capability)
+    return f"compile the model again with `--target cuda:{','.join((best, *archs))}`"
 
 
 def _check_cpu(target: TargetRecord, machine: Machine) -> None:

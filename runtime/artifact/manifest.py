@@ -16,15 +16,29 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ingot.errors import ArtifactCorruptError, ArtifactError, ArtifactVersionError
+from ingot.runtime.artifact.work import WorkRecord
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 CODE_NAME = "model.so"
 
 
-def device_code_names(cuda_arch: str) -> tuple[str, str]:
-    """The files beside `model.so` with the kernels for one GPU, and how they are launched."""
-    return f"kernels-{cuda_arch}.cubin", f"kernels-{cuda_arch}.json"
+LAUNCHES_NAME = "kernels.json"
+
+
+def cubin_name(cuda_arch: str) -> str:
+    """The file beside `model.so` with the kernels' machine code for one kind of GPU."""
+    return f"kernels-{cuda_arch}.cubin"
+
+
+def ptx_name(cuda_arch: str) -> str:
+    """The file with the kernels' assembly, which the driver of a newer GPU compiles."""
+    return f"kernels-{cuda_arch}.ptx"
+
+
+def device_code_names(cuda_archs: Sequence[str]) -> tuple[str, ...]:
+    """All files with kernels for some GPUs, the oldest first, and how they are launched."""
+    return (*map(cubin_name, cuda_archs), ptx_name(cuda_archs[-1]), LAUNCHES_NAME)
 
 
 DType = Literal[
@@ -63,7 +77,10 @@ class ModelRecord(Record):
 
 
 class TargetRecord(Record):
-    """What the machine must have. `features` are spelled as in `/proc/cpuinfo`."""
+    """What the machine must have. `features` are spelled as in `/proc/cpuinfo`.
+
+    `cuda_arch` is the oldest GPU that runs it, `cuda_archs` are those with machine code.
+    """
 
     name: str
     kind: Literal["cpu", "cuda"]
@@ -71,6 +88,7 @@ class TargetRecord(Record):
     llvm_cpu: str = ""
     features: tuple[str, ...] = ()
     cuda_arch: str = ""
+    cuda_archs: tuple[str, ...] = ()
     page_size_tokens: Positive
 
     @property
@@ -140,9 +158,13 @@ class FileRecord(Record):
 
 
 class KernelRecord(Record):
-    """What a kernel on a GPU takes: a thread's registers and spills, a block's shared memory."""
+    """What a kernel takes on one kind of GPU: a thread's registers and spills, a block's threads
+    and shared memory. `grid` is how many blocks there are, in the step's dimensions."""
 
     name: str
+    arch: str = ""
+    grid: tuple[str, ...] = ()
+    threads: Count = 0
     registers: Count
     shared_bytes: Count
     spill_bytes: Count
@@ -177,6 +199,7 @@ class Manifest(Record):
     versions: dict[str, str]
     rewrites: tuple[RewriteRecord, ...] = ()
     kernels: tuple[KernelRecord, ...] = ()
+    work: tuple[WorkRecord, ...] = ()  # of the step's kernels, in the order of their first call
     proof: ProofRecord
 
     @property

@@ -23,17 +23,24 @@ def test_compiles_without_a_gpu(tiny_llama: Path, tmp_path: Path) -> None:
         pytest.skip("the extra `nvrtc` is not installed")
     outs = [tmp_path / "first", tmp_path / "second"]
     for out in outs:
-        manifest = compile_model(str(tiny_llama), target="cuda", quant="w4", out=out).manifest
+        target = "cuda:sm_90,sm_80"
+        manifest = compile_model(str(tiny_llama), target=target, quant="w4", out=out).manifest
     assert manifest.proof.status == "pending"
-    assert manifest.target.cuda_arch == "sm_90"
-    listed = {file.path for file in manifest.files}
-    assert listed >= {"model.so", *device_code_names("sm_90")}
-    launched = json.loads((out / device_code_names("sm_90")[1]).read_text())["func_info"]
-    assert {kernel.name for kernel in manifest.kernels} == set(launched)
+    assert manifest.target.cuda_arch == "sm_80"
+    assert manifest.target.cuda_archs == ("sm_80", "sm_90")
+    code = {"kernels-sm_80.cubin", "kernels-sm_90.cubin", "kernels-sm_90.ptx", "kernels.json"}
+    assert set(device_code_names(manifest.target.cuda_archs)) == code
+    assert {file.path for file in manifest.files} >= {"model.so", *code}
+    assert b".target sm_90" in (out / "kernels-sm_90.ptx").read_bytes()
+    launched = json.loads((out / "kernels.json").read_text())["func_info"]
+    for arch in ("sm_80", "sm_90"):
+        assert {k.name for k in manifest.kernels if k.arch == arch} == set(launched)
     assert all(kernel.spill_bytes == 0 for kernel in manifest.kernels)
+    (attention, _) = [k for k in manifest.kernels if k.name == "paged_attention_kernel"]
+    assert attention.grid == ("n * 4",) and attention.threads == 128
     for file in sorted(outs[0].iterdir()):
         assert file.read_bytes() == (outs[1] / file.name).read_bytes(), file.name
-    with pytest.raises(ArtifactTargetError, match="needs an NVIDIA GPU .sm_90.; this machine has"):
+    with pytest.raises(ArtifactTargetError, match="needs an NVIDIA GPU .sm_80.; this machine has"):
         load_artifact(out)
 
 

@@ -44,6 +44,7 @@ def test_as_dict() -> None:
     report = CompileReport(
         [StageReport("import", 1.23456), StageReport("clean_up", 0.5, 2)],
         {"relax.sin": 1, "relax.cos": 1},
+        ["spills_kernel", "spills_kernel"],  # on two kinds of GPU
     )
     assert report.as_dict() == {
         "stages": [
@@ -51,6 +52,7 @@ def test_as_dict() -> None:
             {"name": "clean_up", "seconds": 0.5, "matched": 2},
         ],
         "leftover_operators": {"relax.cos": 1, "relax.sin": 1},
+        "spilling_kernels": ["spills_kernel"],
     }
 
 

@@ -62,11 +62,9 @@ def emulate(source: str, folder: Path) -> Path:
 
 def compile_source(source: str, folder: Path) -> DeviceBinary:
     """In place of NVRTC: the "cubin" is the library's path."""
-    library = emulate(source, folder)
+    library = str(emulate(source, folder)).encode() + b"\0"
     names = sorted({match[1] for match in _DEFINITION.finditer(source)})
-    return DeviceBinary(
-        str(library).encode() + b"\0", tuple(KernelResources(name, 0, 0, 0) for name in names)
-    )
+    return DeviceBinary(library, library, tuple(KernelResources(name, 0, 0, 0) for name in names))
 
 
 def build_driver(folder: Path) -> Path:

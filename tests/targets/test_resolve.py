@@ -38,6 +38,18 @@ def test_names() -> None:
     assert resolve_target("cpu:x86-64-v3").llvm_cpu == "x86-64-v3"
 
 
+def test_several_gpus_are_one_target() -> None:
+    both, targets = resolve_target("cuda:sm_90,sm_86,sm_90"), load_targets()
+    assert (both.name, both.cuda_arch) == ("cuda:sm_86,sm_90", "sm_86")
+    assert both.archs == ("sm_86", "sm_90")
+    assert both.shared_memory_bytes == targets["cuda:sm_86"].shared_memory_bytes
+    assert resolve_target("cuda:sm_80,sm_80") == targets["cuda:sm_80"]
+    assert resolve_target("cuda:sm_80").archs == ("sm_80",)
+    assert resolve_target("cpu:x86-64-v3").archs == ()
+    with pytest.raises(TargetError, match="unknown target 'cuda:sm_81'"):
+        resolve_target("cuda:sm_80,sm_81")
+
+
 @pytest.mark.parametrize(
     ("name", "hint"), [("cuda:sm90", "cuda:sm_90"), ("cpu:znver3", "cpu:znver4"), ("gpu", "cpu")]
 )

@@ -148,18 +148,16 @@ class RowSampler:
         """The first index at which the running sum of the kept weights passes uniform * total."""
         run = -(-self.size // THREADS)
         runs = shared((THREADS,))
+        partial = Local(0.0)
         with otherwise_if(self.is_random == 1):
-            partial = Local(0.0)
             start = let(self.thread * run, "int64")
             with T.serial(index(run)) as step:
                 partial.set(partial.value + self._kept_weight(start + step))
             T.buffer_store(runs, partial.value, [self.thread])
+        total = self.reducer.sum(partial.value)
         barrier()
         with otherwise_if(tirx.And(self.is_random == 1, self.thread == 0)):
-            total = Local(0.0)
-            with T.serial(index(THREADS)) as number:
-                total.set(total.value + runs[number])
-            goal = let(uniform * total.value)
+            goal = let(uniform * total)
             passed, chosen = Local(0.0), Local(-1, "int64")
             with T.serial(index(THREADS)) as number:
                 with otherwise_if(chosen.value < 0):

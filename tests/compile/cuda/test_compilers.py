@@ -36,6 +36,7 @@ def test_a_cubin_and_its_kernels(compiler: str) -> None:
     compile_source = cuda_compiler(compiler)
     first, second = (compile_source(SOURCE, "sm_90") for _ in range(2))
     assert first == second
+    assert b".target sm_90" in first.ptx
     assert first.cubin.startswith(b"\x7fELF") and b"scale_kernel" in first.cubin
     (kernel,) = first.kernels
     assert kernel == KernelResources("scale_kernel", kernel.registers, 128, 0)

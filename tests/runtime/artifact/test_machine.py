@@ -7,7 +7,13 @@ import pytest
 
 from ingot.errors import ArtifactTargetError
 from ingot.runtime.artifact import machine as module
-from ingot.runtime.artifact.machine import Machine, check_target, detect_cuda_arch, detect_machine
+from ingot.runtime.artifact.machine import (
+    Machine,
+    check_target,
+    detect_cuda_arch,
+    detect_machine,
+    device_code_for,
+)
 from ingot.runtime.artifact.manifest import TargetRecord
 
 CPU = TargetRecord(
@@ -54,6 +60,31 @@ def test_fits() -> None:
 def test_does_not_fit(target: TargetRecord, where: Machine, message: str) -> None:
     with pytest.raises(ArtifactTargetError, match=message):
         check_target(target, where)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "file"),
+    [
+        ("sm_80", "kernels-sm_80.cubin"),
+        ("sm_86", "kernels-sm_80.cubin"),
+        ("sm_89", "kernels-sm_89.cubin"),
+        ("sm_90", "kernels-sm_89.ptx"),
+        ("sm_100", "kernels-sm_89.ptx"),
+        ("sm_75", None),
+    ],
+)
+def test_the_best_code_for_a_gpu(gpu: str, file: str | None) -> None:
+    assert device_code_for(gpu, ("sm_80", "sm_89")) == file
+
+
+@pytest.mark.parametrize(
+    ("gpu", "hint"),
+    [("sm_87", "--target cuda:sm_86,sm_90"), ("sm_70", "no target for it; the oldest is sm_80")],
+)
+def test_a_gpu_that_nothing_fits_is_told_what_to_compile(gpu: str, hint: str) -> None:
+    with pytest.raises(ArtifactTargetError, match=f"for sm_90 GPUs; this machine's is {gpu}") as e:
+        check_target(CUDA, machine(cuda_arch=gpu))
+    assert hint in e.value.hint
 
 
 def test_this_machine() -> None:
