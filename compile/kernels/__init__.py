@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from importlib import import_module
 from typing import Any
 
 from ingot.targets import Target
+
+COST = "ingot.cost"
+"""A `PrimFunc`'s attribute: its operator and its cost, as JSON."""
 
 
 def implementation(op: str, target: Target) -> Any:
@@ -15,4 +20,8 @@ def implementation(op: str, target: Target) -> Any:
 
 def build_kernel(op: str, spec: Any, target: Target) -> Any:
     """The `PrimFunc` for one spec of the operator."""
-    return implementation(op, target).build(spec, target)
+    from ingot.compile.kernels.costs import cost_of
+
+    function = implementation(op, target).build(spec, target)
+    cost = {"op": op, **asdict(cost_of(op, spec, target))}
+    return function.with_attr(COST, json.dumps(cost, sort_keys=True))
