@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Protocol
@@ -12,11 +13,12 @@ from numpy.typing import DTypeLike, NDArray
 from ingot.runtime.artifact.artifact import Artifact
 from ingot.runtime.artifact.manifest import KVSlotRecord
 from ingot.runtime.artifact.weights_file import storage_dtype
+from ingot.runtime.constraints.masks import Masks, mask_logits, mask_penalties
 from ingot.runtime.cuda import CudaMemory
 from ingot.runtime.ffi import tvm_ffi
 from ingot.runtime.sampling import PenaltyInputs, SamplingInputs
 from ingot.runtime.step_inputs import StepInputs
-from ingot.runtime.vm import HostMemory, VirtualMachine
+from ingot.runtime.vm import HostMemory, VirtualMachine, as_array
 
 
 class Executor(Protocol):
@@ -30,6 +32,9 @@ class Executor(Protocol):
 
     def penalize(self, logits: Any, penalties: PenaltyInputs) -> None:
         """Change the logits in place."""
+
+    def mask(self, logits: Any, masks: Masks) -> None:
+        """Make tokens that may not come impossible, in place. After `penalize`."""
 
     def sample(self, logits: Any, sampling: SamplingInputs) -> list[int]:
         """Choose one token for each row."""
@@ -74,6 +79,12 @@ class Memory(Protocol):
         """A copy of one row on the host."""
 
 
+def writable(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same memory, whether NumPy takes it for read-only or not, as releases before 2.1 do."""
+    memory = (ctypes.c_float * array.size).from_address(array.ctypes.data)
+    return np.frombuffer(memory, np.float32).reshape(array.shape)
+
+
 class CompiledExecutor:
     """Runs an artifact's functions on the device that it was compiled for."""
 
@@ -84,6 +95,7 @@ class CompiledExecutor:
         cuda_archs = manifest.target.cuda_archs
         self.vm = VirtualMachine(artifact.code_path, num_threads, cuda_archs)
         self._memory: Memory = CudaMemory() if cuda_archs else HostMemory()
+        self._is_host = not cuda_archs
         self._functions = manifest.step.functions
         shapes = kv_pool_shapes(manifest.kv_slots, num_pages, manifest.page_size_tokens)
         self._pools = tvm_ffi.Array([self._memory.empty(*pool) for pool in shapes])
@@ -106,6 +118,13 @@ class CompiledExecutor:
 
     def penalize(self, logits: Any, penalties: PenaltyInputs) -> None:
         self.vm.call(self._functions.penalize, logits, *self._lend(penalties))
+
+    def mask(self, logits: Any, masks: Masks) -> None:
+        if self._is_host:
+            mask_logits(writable(as_array(logits)), masks)
+        else:
+            # The list of forbidden tokens goes over the bus: megabytes for a large vocabulary.
+            self.penalize(logits, mask_penalties(masks, *logits.shape))
 
     def sample(self, logits: Any, sampling: SamplingInputs) -> list[int]:
         tokens = self.vm.call(self._functions.sample, logits, *self._lend(sampling))

@@ -96,10 +96,11 @@ class Governor:
         self.cost.record(batch + num_proposed, step_s)
         self._lost_s *= LOSS_FADE
         self._total_s = self._total_s * LOSS_FADE + step_s + propose_s
+        self._lost_s += propose_s
         if num_proposed:
             num_tokens = batch + sum(outcome.num_accepted for outcome in outcomes)
             plain_s = self.cost.predict(batch) * num_tokens / batch
-            self._lost_s += step_s + propose_s - plain_s
+            self._lost_s += step_s - plain_s
             # What was won earlier pays for little of what is lost later.
             self._lost_s = max(self._lost_s, -MAX_LOSS * self._total_s)
             depth = max(outcome.num_proposed for outcome in outcomes)
