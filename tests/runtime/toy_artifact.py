@@ -104,255 +104,91 @@ def toy_manifest(**changes: Any) -> Any:
     return Manifest.model_validate({**record, **changes})
 
 
-def build_module() -> Any:
-    from tvm.script import ir as I
-    from tvm.script import relax as R
+def build_store_and_score() -> Any:
+    """The toy model in one kernel: write the tokens to the K pool, read them back, add up."""
     from tvm.script import tirx as T
 
-    @I.ir_module
-    class Toy:
-        @T.prim_func(s_tir=True, private=True)
-        def store_and_score(
-            token_ids: T.handle,
-            positions: T.handle,
-            slots: T.handle,
-            page_table: T.handle,
-            query_offsets: T.handle,
-            context_lengths: T.handle,
-            logit_rows: T.handle,
-            weight: T.Buffer((VOCAB, VOCAB), "float32"),
-            k_pool: T.handle,
-            logits: T.handle,
-        ) -> None:
-            n, b, p, m, pages = T.int64(), T.int64(), T.int64(), T.int64(), T.int64()
-            ids = T.match_buffer(token_ids, (n,), "int32")
-            places = T.match_buffer(positions, (n,), "int32")
-            where = T.match_buffer(slots, (n,), "int32")
-            table = T.match_buffer(page_table, (b, p), "int32")
-            offsets = T.match_buffer(query_offsets, (b + T.int64(1),), "int32")
-            lengths = T.match_buffer(context_lengths, (b,), "int32")
-            rows = T.match_buffer(logit_rows, (m,), "int32")
-            keys = T.match_buffer(k_pool, (pages, 1, 1, PAGE), "float32")
-            out = T.match_buffer(logits, (m, VOCAB), "float32")
-            T.func_attr({"tirx.is_scheduled": True})
-            with T.sblock("root"):
-                T.reads()
-                T.writes()
-                for i in range(n):
-                    if where[i] >= 0:
-                        keys[where[i] // PAGE, 0, 0, where[i] % PAGE] = T.float32(ids[i])
-                for s in range(b):
-                    for r in range(m):
-                        if rows[r] >= offsets[s] and rows[r] < offsets[s + 1]:
+    @T.prim_func(s_tir=True, private=True)
+    def store_and_score(
+        token_ids: T.handle,
+        positions: T.handle,
+        slots: T.handle,
+        page_table: T.handle,
+        query_offsets: T.handle,
+        context_lengths: T.handle,
+        logit_rows: T.handle,
+        weight: T.Buffer((VOCAB, VOCAB), "float32"),
+        k_pool: T.handle,
+        logits: T.handle,
+    ) -> None:
+        n, b, p, m, pages = T.int64(), T.int64(), T.int64(), T.int64(), T.int64()
+        ids = T.match_buffer(token_ids, (n,), "int32")
+        places = T.match_buffer(positions, (n,), "int32")
+        where = T.match_buffer(slots, (n,), "int32")
+        table = T.match_buffer(page_table, (b, p), "int32")
+        offsets = T.match_buffer(query_offsets, (b + T.int64(1),), "int32")
+        lengths = T.match_buffer(context_lengths, (b,), "int32")
+        rows = T.match_buffer(logit_rows, (m,), "int32")
+        keys = T.match_buffer(k_pool, (pages, 1, 1, PAGE), "float32")
+        out = T.match_buffer(logits, (m, VOCAB), "float32")
+        T.func_attr({"tirx.is_scheduled": True})
+        with T.sblock("root"):
+            T.reads()
+            T.writes()
+            for i in range(n):
+                if where[i] >= 0:
+                    keys[where[i] // PAGE, 0, 0, where[i] % PAGE] = T.float32(ids[i])
+            for s in range(b):
+                for r in range(m):
+                    if rows[r] >= offsets[s] and rows[r] < offsets[s + 1]:
+                        for v in range(VOCAB):
+                            out[r, v] = T.float32(0)
+                        for t in range(places[rows[r]] + 1):
                             for v in range(VOCAB):
-                                out[r, v] = T.float32(0)
-                            for t in range(places[rows[r]] + 1):
-                                for v in range(VOCAB):
-                                    out[r, v] = (
-                                        out[r, v] * T.float32(DECAY)
-                                        + weight[
-                                            T.int32(keys[table[s, t // PAGE], 0, 0, t % PAGE]), v
-                                        ]
-                                    )
+                                out[r, v] = (
+                                    out[r, v] * T.float32(DECAY)
+                                    + weight[T.int32(keys[table[s, t // PAGE], 0, 0, t % PAGE]), v]
+                                )
 
-        @T.prim_func(s_tir=True, private=True)
-        def choose(
-            logits: T.handle,
-            temperature: T.handle,
-            uniform: T.handle,
-            tokens: T.handle,
-        ) -> None:
-            m = T.int64()
-            scores = T.match_buffer(logits, (m, VOCAB), "float32")
-            heat = T.match_buffer(temperature, (m,), "float32")
-            drawn = T.match_buffer(uniform, (m,), "float32")
-            out = T.match_buffer(tokens, (m,), "int32")
-            T.func_attr({"tirx.is_scheduled": True})
-            with T.sblock("root"):
-                T.reads()
-                T.writes()
-                total = T.sblock_alloc_buffer((1,), "float32")
-                best = T.sblock_alloc_buffer((1,), "float32")
-                for r in range(m):
-                    best[0] = T.float32(-1e38)
-                    for v in range(VOCAB):
-                        if scores[r, v] > best[0]:
-                            best[0] = scores[r, v]
-                            out[r] = v
-                    if heat[r] > T.float32(0):
-                        total[0] = T.float32(0)
-                        for v in range(VOCAB):
-                            total[0] = total[0] + T.exp((scores[r, v] - best[0]) / heat[r])
-                        total[0] = total[0] * drawn[r]
-                        for v in range(VOCAB):
-                            if total[0] >= T.float32(0):
-                                out[r] = v
-                            total[0] = total[0] - T.exp((scores[r, v] - best[0]) / heat[r])
+    return store_and_score
 
-        @T.prim_func(s_tir=True, private=True)
-        def adjust(
-            row_offsets: T.handle,
-            tokens: T.handle,
-            output_counts: T.handle,
-            seen: T.handle,
-            bias: T.handle,
-            repetition: T.handle,
-            presence: T.handle,
-            frequency: T.handle,
-            logits: T.handle,
-        ) -> None:
-            m, z = T.int64(), T.int64()
-            offsets = T.match_buffer(row_offsets, (m + T.int64(1),), "int32")
-            ids = T.match_buffer(tokens, (z,), "int32")
-            counts = T.match_buffer(output_counts, (z,), "int32")
-            known = T.match_buffer(seen, (z,), "int32")
-            added = T.match_buffer(bias, (z,), "float32")
-            repeat = T.match_buffer(repetition, (m,), "float32")
-            present = T.match_buffer(presence, (m,), "float32")
-            often = T.match_buffer(frequency, (m,), "float32")
-            scores = T.match_buffer(logits, (m, VOCAB), "float32")
-            T.func_attr({"tirx.is_scheduled": True})
-            with T.sblock("root"):
-                T.reads()
-                T.writes()
-                for r in range(m):
-                    for i in range(offsets[r + T.int64(1)] - offsets[r]):
-                        j = T.int32(offsets[r] + i)
-                        v = T.int32(ids[j])
-                        if known[j] == 1:
-                            if scores[r, v] > T.float32(0):
-                                scores[r, v] = scores[r, v] / repeat[r]
-                            else:
-                                scores[r, v] = scores[r, v] * repeat[r]
-                        if counts[j] > 0:
-                            scores[r, v] = scores[r, v] - present[r]
-                        scores[r, v] = scores[r, v] - often[r] * T.float32(counts[j]) + added[j]
 
-        @R.function
-        def sample(
-            logits: R.Tensor(("m", VOCAB), "float32"),
-            temperature: R.Tensor(("m",), "float32"),
-            top_k: R.Tensor(("m",), "int32"),
-            top_p: R.Tensor(("m",), "float32"),
-            min_p: R.Tensor(("m",), "float32"),
-            uniform: R.Tensor(("m",), "float32"),
-        ) -> R.Tensor(("m",), "int32"):
-            m = T.int64()
-            cls = Toy
-            tokens = R.call_tir(
-                cls.choose, (logits, temperature, uniform), out_ty=R.Tensor((m,), "int32")
-            )
-            return tokens
+def add_step(builder: Any, kernel: Any, name: str, *, is_trace: bool) -> None:
+    """`step`, or `trace`, whose only hidden state is the positions."""
+    from tvm import relax, tirx
 
-        @R.function
-        def penalize(
-            logits: R.Tensor(("m", VOCAB), "float32"),
-            row_offsets: R.Tensor(("m + 1",), "int32"),
-            tokens: R.Tensor(("z",), "int32"),
-            output_counts: R.Tensor(("z",), "int32"),
-            seen: R.Tensor(("z",), "int32"),
-            bias: R.Tensor(("z",), "float32"),
-            repetition: R.Tensor(("m",), "float32"),
-            presence: R.Tensor(("m",), "float32"),
-            frequency: R.Tensor(("m",), "float32"),
-        ) -> R.Tensor(("m", VOCAB), "float32"):
-            m, z = T.int64(), T.int64()
-            cls = Toy
-            changed = R.call_tir_inplace(
-                cls.adjust,
-                (
-                    row_offsets,
-                    tokens,
-                    output_counts,
-                    seen,
-                    bias,
-                    repetition,
-                    presence,
-                    frequency,
-                    logits,
-                ),
-                [8],
-                [R.Tensor((m, VOCAB), "float32")],
-            )
-            return changed
+    from ingot.compile.step_inputs import create_step_inputs
 
-        @R.function
-        def step(
-            token_ids: R.Tensor(("n",), "int32"),
-            positions: R.Tensor(("n",), "int32"),
-            slots: R.Tensor(("n",), "int32"),
-            page_table: R.Tensor(("b", "p"), "int32"),
-            query_offsets: R.Tensor(("b + 1",), "int32"),
-            context_lengths: R.Tensor(("b",), "int32"),
-            logit_rows: R.Tensor(("m",), "int32"),
-            kv_pools: R.Tuple(
-                R.Tensor(("pages", 1, 1, PAGE), "float32"),
-                R.Tensor(("pages", 1, PAGE, 1), "float32"),
-            ),
-            weights: R.Tuple(R.Tensor((VOCAB, VOCAB), "float32")),
-        ) -> R.Tensor(("m", VOCAB), "float32"):
-            n, b, p, m, pages = T.int64(), T.int64(), T.int64(), T.int64(), T.int64()
-            cls = Toy
-            k_pool = kv_pools[0]
-            weight = weights[0]
-            done = R.call_tir_inplace(
-                cls.store_and_score,
-                (
-                    token_ids,
-                    positions,
-                    slots,
-                    page_table,
-                    query_offsets,
-                    context_lengths,
-                    logit_rows,
-                    weight,
-                    k_pool,
-                ),
-                [8, -1],
-                [R.Tensor((pages, 1, 1, PAGE), "float32"), R.Tensor((m, VOCAB), "float32")],
-            )
-            logits = done[1]
-            return logits
+    n, m, pages = (tirx.Var(symbol, "int64") for symbol in ("n", "m", "pages"))
+    inputs = create_step_inputs(n, m)
+    k_pool = relax.TensorType((pages, 1, 1, PAGE), "float32")
+    v_pool = relax.TensorType((pages, 1, PAGE, 1), "float32")
+    matrix = relax.TensorType((VOCAB, VOCAB), "float32")
+    pools = relax.Var("kv_pools", relax.TupleType([k_pool, v_pool]))
+    weights = relax.Var("weights", relax.TupleType([matrix]))
+    with builder.function(name, [*inputs.as_list(), pools, weights]):
+        keys = builder.emit(relax.TupleGetItem(pools, 0))
+        weight = builder.emit(relax.TupleGetItem(weights, 0))
+        arguments = [*inputs.as_list(), weight, keys]
+        scores = relax.TensorType((m, VOCAB), "float32")
+        call = relax.op.call_tir_inplace(kernel, arguments, [8, -1], [k_pool, scores])
+        logits = builder.emit(relax.TupleGetItem(builder.emit(call), 1))
+        output = relax.Tuple([logits, inputs.positions]) if is_trace else logits
+        builder.emit_func_output(output)
 
-        @R.function
-        def trace(
-            token_ids: R.Tensor(("n",), "int32"),
-            positions: R.Tensor(("n",), "int32"),
-            slots: R.Tensor(("n",), "int32"),
-            page_table: R.Tensor(("b", "p"), "int32"),
-            query_offsets: R.Tensor(("b + 1",), "int32"),
-            context_lengths: R.Tensor(("b",), "int32"),
-            logit_rows: R.Tensor(("m",), "int32"),
-            kv_pools: R.Tuple(
-                R.Tensor(("pages", 1, 1, PAGE), "float32"),
-                R.Tensor(("pages", 1, PAGE, 1), "float32"),
-            ),
-            weights: R.Tuple(R.Tensor((VOCAB, VOCAB), "float32")),
-        ) -> R.Tuple(R.Tensor(("m", VOCAB), "float32"), R.Tensor(("n",), "int32")):
-            n, b, p, m, pages = T.int64(), T.int64(), T.int64(), T.int64(), T.int64()
-            cls = Toy
-            k_pool = kv_pools[0]
-            weight = weights[0]
-            done = R.call_tir_inplace(
-                cls.store_and_score,
-                (
-                    token_ids,
-                    positions,
-                    slots,
-                    page_table,
-                    query_offsets,
-                    context_lengths,
-                    logit_rows,
-                    weight,
-                    k_pool,
-                ),
-                [8, -1],
-                [R.Tensor((pages, 1, 1, PAGE), "float32"), R.Tensor((m, VOCAB), "float32")],
-            )
-            logits = done[1]
-            return (logits, positions)
 
-    return Toy
+def build_module() -> Any:
+    """All four functions of an artifact; sampling is the compiler's own."""
+    from tvm import relax
+
+    from ingot.compile.sampling_functions import add_sampling
+    from ingot.targets import resolve_target
+
+    builder = relax.BlockBuilder()
+    kernel = builder.add_func(build_store_and_score(), "store_and_score")
+    add_step(builder, kernel, "step", is_trace=False)
+    add_step(builder, kernel, "trace", is_trace=True)
+    return add_sampling(builder.get(), VOCAB, resolve_target(toy_manifest().target.name))
 
 
 def write_toy_artifact(folder: Path) -> None:
