@@ -46,7 +46,7 @@ $(PYTHON):
 # torch first and by itself, so that its index does not serve anything else.
 $(VENV)/.ingot-setup: pyproject.toml | $(PYTHON)
 	$(PYTHON) -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) 'torch==2.13.*'
-	$(PYTHON) -m pip install --quiet 'setuptools>=77' -e '.[compile,bench,dev]'
+	$(PYTHON) -m pip install --quiet 'setuptools>=77' -e '.[compile,serve,bench,dev]'
 	@touch $@
 
 # NVRTC and CUDA's headers, for machines that compile for a GPU without the CUDA toolkit.
