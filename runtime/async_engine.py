@@ -143,7 +143,9 @@ class AsyncEngine:
                 if isinstance(item, IngotError):
                     is_done = True
                     raise item
-                is_done = item.finish_reason is not None
+                is_done = item.is_last
+                if item.finish_reason == "error":
+                    raise RequestError(item.error)
                 yield item
         finally:
             del self._requests[key]

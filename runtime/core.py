@@ -1,29 +1,36 @@
-"""Turns token prompts into chunks of output: the loop of admit, schedule, run, sample, commit."""
+"""Turns token prompts into chunks of output: the loop of schedule, run, sample, commit."""
 
 from __future__ import annotations
 
+import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
+from typing import Protocol
 
 from ingot.errors import QueueFull
 from ingot.runtime.engine_stats import Counters, EngineStats, PageState
 from ingot.runtime.executor import Executor
 from ingot.runtime.kv import PagePool
 from ingot.runtime.limits import Limits
-from ingot.runtime.outputs import Chunk, FinishReason, RequestStats, TokenLogprob
+from ingot.runtime.outputs import Chunk, FinishReason, TokenLogprob
 from ingot.runtime.pace import Pace
+from ingot.runtime.request import Request, create_request
 from ingot.runtime.request_options import RequestOptions
-from ingot.runtime.sampling import build_penalties, build_sampling, token_logprob
+from ingot.runtime.sampler import Choice, Masker, Sampler, accept, choose_rows
 from ingot.runtime.sampling_params import SamplingParams
-from ingot.runtime.scheduler import Scheduler
-from ingot.runtime.sequence import Sequence
+from ingot.runtime.scheduler import Schedule, ScheduledChunk, Scheduler
+from ingot.runtime.sequence import Sequence, measure
 from ingot.runtime.step_inputs import build_step_inputs
-from ingot.runtime.text_stream import Decode, TextStream
+from ingot.runtime.text_stream import Decode
+
+
+class Proposer(Protocol):
+    """Guesses how outputs go on."""
+
+    def propose(self, sequences: Seq[Sequence]) -> None:
+        """Set `proposed` of running sequences that decode."""
 
 
 class EngineCore:
@@ -38,6 +45,8 @@ class EngineCore:
         decode: Decode,
         eos_token_ids: frozenset[int],
         clock: Callable[[], float],
+        proposer: Proposer | None = None,
+        masker: Masker | None = None,
     ) -> None:
         self.executor = executor
         self.pool = pool
@@ -46,12 +55,15 @@ class EngineCore:
         self.scheduler = Scheduler(
             pool, max_sequences=limits.max_sequences, max_step_tokens=limits.max_step_tokens
         )
+        self._sampler = Sampler(executor, masker)
+        self._proposer = proposer
         self._decode = decode
         self._eos_token_ids = eos_token_ids
         self._clock = clock
         self._ids = itertools.count()
         self._pace = Pace()
-        self._sequences: dict[int, Sequence] = {}
+        self._requests: dict[int, Request] = {}
+        self._deadlines: list[tuple[float, int]] = []  # a heap; finished requests stay in it
 
     @property
     def has_work(self) -> bool:
@@ -59,19 +71,27 @@ class EngineCore:
 
     def step(self) -> list[Chunk]:
         """Run one step of the model over all that fits, and say what came of it."""
+        start_s = self._clock()
+        chunks = self._expire(start_s)
+        if self._proposer is not None:
+            self._proposer.propose(self.scheduler.running)
         schedule = self.scheduler.schedule()
-        self.counters.num_preemptions += len(schedule.preempted)
         if not schedule.chunks:
-            return []
-        inputs = build_step_inputs(schedule.chunks, self.pool.page_size_tokens)
+            return chunks
+        rows, places = choose_rows(schedule.chunks)
+        inputs = build_step_inputs(schedule.chunks, self.pool.page_size_tokens, places)
+        self._sampler.start(rows)
         logits = self.executor.step(inputs)
-        ready = [chunk.sequence for chunk in schedule.chunks if chunk.is_last]
+        self._count(schedule, start_s)
+        if not rows:
+            for chunk in schedule.chunks:
+                self.scheduler.advance(chunk.sequence, chunk.num_tokens)
+            return chunks
+        sampled = iter(self._sampler.sample(logits, rows))
+        now_s = self._clock()
         for chunk in schedule.chunks:
-            chunk.sequence.num_cached_tokens += chunk.num_tokens
-            self.counters.num_prefill_tokens += chunk.num_tokens if chunk.num_tokens > 1 else 0
-        self.counters.num_steps += 1
-        sampled = self._sample(logits, ready)
-        return [self._commit(*result) for result in zip(ready, *sampled, strict=True)]
+            chunks += self._commit(chunk, sampled, now_s)
+        return chunks
 
     def add(
         self, prompt: Seq[int], params: SamplingParams, options: RequestOptions | None = None
@@ -79,35 +99,35 @@ class EngineCore:
         """Check a request and let it wait for its turn."""
         self.limits.check(prompt, params)
         self._check_queue()
-        request_id = next(self._ids)
-        eos = frozenset() if params.ignore_eos else self._eos_token_ids
-        sequence = Sequence(
-            request_id=request_id,
-            tokens=[int(token) for token in prompt],
-            num_prompt_tokens=len(prompt),
-            params=params,
-            max_total_tokens=self.limits.longest(len(prompt), params.max_tokens),
-            text=TextStream(self._decode, prompt, params.stop_strings),
-            random=np.random.Generator(np.random.PCG64(params.seed)),
-            end_token_ids=eos | frozenset(params.stop_token_ids),
-            arrival_s=self._clock(),
+        request = create_request(
+            next(self._ids),
+            prompt,
+            params,
+            options or RequestOptions(),
+            limits=self.limits,
+            decode=self._decode,
+            eos_token_ids=self._eos_token_ids,
+            now_s=self._clock(),
         )
-        self._sequences[request_id] = sequence
-        self.scheduler.add(sequence)
+        self._requests[request.request_id] = request
+        if request.deadline_s is not None:
+            heapq.heappush(self._deadlines, (request.deadline_s, request.request_id))
+        self.scheduler.add(request.outputs[0])
         self.counters.num_requests += 1
         self.counters.num_prompt_tokens += len(prompt)
-        return request_id
+        return request.request_id
 
-    def abort(self, request_id: int) -> Chunk | None:
-        """Stop a request; None if there is no such request (any more)."""
-        sequence = self._sequences.get(request_id)
-        if sequence is None:
-            return None
-        return self._finish(sequence, "abort", Chunk(request_id, sequence.text.finish(), ()))
+    def abort(self, request_id: int) -> list[Chunk]:
+        """Stop a request and free its pages: a last chunk for each output that is still to come,
+        none if there is no such request (any more)."""
+        return self._end(request_id, "abort")
+
+    def fail(self, request_id: int, sentence: str) -> list[Chunk]:
+        """Stop a request that can't go on, and say why."""
+        return self._end(request_id, "error", sentence)
 
     def abort_all(self) -> list[Chunk]:
-        chunks = [self.abort(request_id) for request_id in list(self._sequences)]
-        return [chunk for chunk in chunks if chunk is not None]
+        return [chunk for request_id in list(self._requests) for chunk in self.abort(request_id)]
 
     def stats(self) -> EngineStats:
         page_map = self.pool.page_map()
@@ -125,8 +145,11 @@ class EngineCore:
 
     def check_integrity(self) -> None:
         self.scheduler.check_integrity()
-        everyone = {id(s) for s in [*self.scheduler.running, *self.scheduler.waiting]}
-        assert everyone == {id(s) for s in self._sequences.values()}, "a request is lost"
+        scheduled = [*self.scheduler.running, *self.scheduler.waiting]
+        everyone = scheduled + [fork for sequence in scheduled for fork in sequence.forks]
+        known = [s for r in self._requests.values() for s in r.unfinished.values()]
+        assert len(everyone) == len(known), "a request is lost or runs twice"
+        assert set(map(id, everyone)) == set(map(id, known)), "a request is lost"
 
     def _check_queue(self) -> None:
         num_waiting, allowed = len(self.scheduler.waiting), self.limits.max_waiting
@@ -138,73 +161,134 @@ class EngineCore:
                 retry_after_s,
             )
 
-    def _sample(
-        self, logits: Any, sequences: list[Sequence]
-    ) -> tuple[list[int], list[TokenLogprob | None]]:
-        """One token for each row of logits, and its probability where it was asked for."""
-        if not sequences:
-            return [], []
-        asked = [
-            (row, s.params.logprobs)
-            for row, s in enumerate(sequences)
-            if s.params.logprobs is not None
-        ]
-        # Copied first: penalties change the logits in place.
-        raw = {row: self.executor.read_row(logits, row) for row, _ in asked}
-        penalties = build_penalties(sequences)
-        if penalties is not None:
-            self.executor.penalize(logits, penalties)
-        tokens = self.executor.sample(logits, build_sampling(sequences))
-        logprobs: list[TokenLogprob | None] = [None] * len(sequences)
-        for row, num_top in asked:
-            logprobs[row] = token_logprob(raw[row], tokens[row], num_top)
-        return tokens, logprobs
+    def _expire(self, now_s: float) -> list[Chunk]:
+        """End the requests whose time is over."""
+        chunks: list[Chunk] = []
+        while self._deadlines and self._deadlines[0][0] <= now_s:
+            chunks += self._end(heapq.heappop(self._deadlines)[1], "timeout")
+        return chunks
 
-    def _commit(self, sequence: Sequence, token: int, logprob: TokenLogprob | None) -> Chunk:
-        """Append a chosen token and see whether it ends the output."""
-        sequence.append(token)
-        self.counters.num_output_tokens += 1
-        sequence.last_token_s = self._clock()
-        if sequence.num_output_tokens == 1:
-            sequence.first_token_s = sequence.last_token_s
-        is_end = token in sequence.end_token_ids
-        can_stop = sequence.num_output_tokens >= sequence.params.min_tokens
-        text = "" if is_end else sequence.text.push(token, can_stop)
-        logprobs = () if logprob is None else (logprob,)
-        reason: FinishReason | None = None
-        if is_end or sequence.text.found_stop:
-            reason = "stop"
-        elif len(sequence.tokens) >= sequence.max_total_tokens:
-            reason = "length"
-        if reason is not None:
-            text += sequence.text.finish()
-        chunk = Chunk(sequence.request_id, text, (token,), logprobs)
-        return chunk if reason is None else self._finish(sequence, reason, chunk)
-
-    def _finish(self, sequence: Sequence, reason: FinishReason, chunk: Chunk) -> Chunk:
-        self.scheduler.remove(sequence)
-        del self._sequences[sequence.request_id]
-        self.counters.num_finished += 1
+    def _end(self, request_id: int, reason: FinishReason, error: str = "") -> list[Chunk]:
+        request = self._requests.get(request_id)
+        if request is None:
+            return []
+        chunks: list[Chunk] = []
         now_s = self._clock()
-        self._pace.finished(now_s, is_idle=not self.scheduler.has_work)
-        return Chunk(
-            chunk.request_id,
-            chunk.text,
-            chunk.token_ids,
-            chunk.logprobs,
-            finish_reason=reason,
-            stats=_stats(sequence, now_s),
+        for sequence in list(request.unfinished.values()):
+            chunk = Chunk(request_id, sequence.text.finish(), (), index=sequence.index, error=error)
+            chunks += self._finish(sequence, chunk, reason, now_s)
+        return chunks
+
+    def _count(self, schedule: Schedule, start_s: float) -> None:
+        counters = self.counters
+        counters.num_steps += 1
+        counters.num_preemptions += len(schedule.preempted)
+        for sequence in schedule.admitted:
+            if sequence.start_s is None:
+                sequence.start_s = start_s
+                sequence.num_prefix_hit_tokens = sequence.num_cached_tokens
+                counters.num_prefix_hit_tokens += sequence.num_cached_tokens
+        for chunk in schedule.chunks:
+            if chunk.num_tokens - chunk.num_proposed > 1:
+                counters.num_prefill_tokens += chunk.num_tokens
+            counters.num_proposed_tokens += chunk.num_proposed
+
+    def _commit(
+        self, chunk: ScheduledChunk, sampled: Iterator[Choice], now_s: float
+    ) -> list[Chunk]:
+        """Take what was sampled from a chunk's rows: the tokens of its sequence up to the first
+        that was not proposed, and the first tokens of its forks."""
+        sequence = chunk.sequence
+        for _ in chunk.prompt_rows:
+            _, logprob = next(sampled)
+            assert logprob is not None
+            sequence.prompt_logprobs.append(logprob)
+        if not chunk.is_last:
+            self.scheduler.advance(sequence, chunk.num_tokens)
+            return []
+        candidates = [next(sampled) for _ in range(1 + chunk.num_proposed)]
+        accepted = accept(candidates, sequence.proposed)
+        given, reason = self._append(sequence, accepted, now_s)
+        num_accepted = len(given.token_ids) - 1
+        sequence.num_proposed_tokens += chunk.num_proposed
+        sequence.num_accepted_tokens += num_accepted
+        self.counters.num_accepted_tokens += num_accepted
+        num_read = chunk.num_tokens - chunk.num_proposed
+        self.scheduler.advance(sequence, num_read + num_accepted)
+        # The forks take their pages before their parent, done with its first token, gives its up.
+        chunks = self._fork(sequence, sampled, now_s) if sequence.forks else []
+        return self._give(sequence, given, reason, now_s) + chunks
+
+    def _fork(self, parent: Sequence, sampled: Iterator[Choice], now_s: float) -> list[Chunk]:
+        """Let the other outputs of a prompt go their own ways, from their own first tokens."""
+        forks, parent.forks = parent.forks, []
+        copies: list[tuple[int, int]] = []
+        chunks: list[Chunk] = []
+        for child in forks:
+            child.start_s = parent.start_s
+            child.num_prefix_hit_tokens = parent.num_prefix_hit_tokens
+            child.prompt_logprobs = parent.prompt_logprobs
+            copies += self.scheduler.fork(parent, child)
+            given, reason = self._append(child, [next(sampled)], now_s)
+            chunks += self._give(child, given, reason, now_s)
+        if copies:
+            self.executor.copy_pages(copies)
+        return chunks
+
+    def _append(
+        self, sequence: Sequence, sampled: Seq[Choice], now_s: float
+    ) -> tuple[Chunk, FinishReason | None]:
+        """Append chosen tokens up to one that ends the output."""
+        is_first = sequence.num_output_tokens == 0
+        if is_first:
+            sequence.first_token_s = now_s
+        sequence.last_token_s = now_s
+        text = ""
+        tokens: list[int] = []
+        logprobs: list[TokenLogprob] = []
+        reason: FinishReason | None = None
+        for token, logprob in sampled:
+            sequence.append(token)
+            tokens.append(token)
+            if logprob is not None:
+                logprobs.append(logprob)
+                sequence.sum_logprobs += logprob.logprob
+            is_end = token in sequence.end_token_ids
+            can_stop = sequence.num_output_tokens >= sequence.params.min_tokens
+            text += "" if is_end else sequence.text.push(token, can_stop)
+            if is_end or sequence.text.found_stop:
+                reason = "stop"
+            elif len(sequence.tokens) >= sequence.max_total_tokens:
+                reason = "length"
+            if reason is not None:
+                text += sequence.text.finish()
+                break
+        self.counters.num_output_tokens += len(tokens)
+        chunk = Chunk(
+            sequence.request_id,
+            text,
+            tuple(tokens),
+            tuple(logprobs),
+            index=sequence.index,
+            prompt_logprobs=tuple(sequence.prompt_logprobs) if is_first else (),
         )
+        return chunk, reason
 
+    def _give(
+        self, sequence: Sequence, chunk: Chunk, reason: FinishReason | None, now_s: float
+    ) -> list[Chunk]:
+        if reason is not None:
+            return self._finish(sequence, chunk, reason, now_s)
+        return self._requests[sequence.request_id].give(chunk)
 
-def _stats(sequence: Sequence, now_s: float) -> RequestStats:
-    count = sequence.num_output_tokens
-    between = sequence.last_token_s - sequence.first_token_s
-    return RequestStats(
-        num_prompt_tokens=sequence.num_prompt_tokens,
-        num_output_tokens=count,
-        num_preemptions=sequence.num_preemptions,
-        ttft_s=sequence.first_token_s - sequence.arrival_s if count else 0.0,
-        tpot_s=between / (count - 1) if count > 1 else 0.0,
-        total_s=now_s - sequence.arrival_s,
-    )
+    def _finish(
+        self, sequence: Sequence, chunk: Chunk, reason: FinishReason, now_s: float
+    ) -> list[Chunk]:
+        self.scheduler.remove(sequence)
+        request = self._requests[sequence.request_id]
+        chunks = request.give(replace(chunk, finish_reason=reason, stats=measure(sequence, now_s)))
+        if not request.unfinished:
+            del self._requests[request.request_id]
+            self.counters.num_finished += 1
+            self._pace.finished(now_s, is_idle=not self.scheduler.has_work)
+        return chunks

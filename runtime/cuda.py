@@ -99,6 +99,7 @@ class CudaMemory:
         self._device = tvm_ffi.device("cuda", 0)
         self._allocate = tvm_ffi.get_global_func("runtime.TVMTensorAllocWithScope")
         self._view = tvm_ffi.get_global_func("runtime.TVMTensorCreateView")
+        self._copy = tvm_ffi.get_global_func("runtime.TVMTensorCopyFromTo")
         self._copy_in = tvm_ffi.get_global_func("runtime.TVMTensorCopyFromBytes")
         self._copy_out = tvm_ffi.get_global_func("runtime.TVMTensorCopyToBytes")
         self._arguments: list[Any] = []
@@ -139,10 +140,17 @@ class CudaMemory:
 
     def read_row(self, tensor: Any, row: int) -> NDArray[Any]:
         """A copy of one row of a matrix on the host."""
+        return np.asarray(self.read(self._row(tensor, row))[0])
+
+    def copy_rows(self, tensor: Any, copies: Sequence[tuple[int, int]]) -> None:
+        """Overwrite each second row with the first, on the device."""
+        for source, destination in copies:
+            self._copy(self._row(tensor, source), self._row(tensor, destination))
+
+    def _row(self, tensor: Any, row: int) -> Any:
         _, *rest = tensor.shape
         row_bytes = math.prod(rest) * np.dtype(str(tensor.dtype)).itemsize
-        view = self._view(tensor, tvm_ffi.Shape((1, *rest)), tensor.dtype, row * row_bytes)
-        return np.asarray(self.read(view)[0])
+        return self._view(tensor, tvm_ffi.Shape((1, *rest)), tensor.dtype, row * row_bytes)
 
     def _fill(self, tensor: Any, array: NDArray[Any]) -> None:
         if array.size:

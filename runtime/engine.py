@@ -156,10 +156,9 @@ class Engine:
         return chunks
 
     def abort(self, request_id: int) -> None:
-        """Stop a request. Its last chunk comes with the next step, its reason is `abort`."""
-        chunk = self._open().abort(request_id)
-        if chunk is not None:
-            self._deliver([chunk])
+        """Stop a request and free its pages. What it had left comes with the next `step`, and its
+        reason is `abort`."""
+        self._deliver(self._open().abort(request_id))
 
     @property
     def has_work(self) -> bool:
@@ -230,8 +229,10 @@ class Engine:
         while True:
             chunks, self._claimed[request_id] = self._claimed[request_id], []
             for chunk in chunks:
+                if chunk.finish_reason == "error":
+                    raise RequestError(chunk.error)
                 yield chunk
-                if chunk.finish_reason is not None:
+                if chunk.is_last:
                     return
             if not chunks:
                 self._advance()

@@ -74,7 +74,7 @@ class EngineProcess:
     def _advance(self) -> None:
         chunks = [(self._keys[chunk.request_id], chunk) for chunk in self._engine.step()]
         for key, chunk in chunks:
-            if chunk.finish_reason is not None:
+            if chunk.is_last:
                 del self._keys[self._request_ids.pop(key)]
         now = time.monotonic()
         stats = None

@@ -27,6 +27,9 @@ class Executor(Protocol):
     def step(self, inputs: StepInputs) -> Any:
         """Write the tokens' K and V into the pools and return the logits, `[m, vocab]`."""
 
+    def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
+        """Copy K and V of all layers from each (source, destination) page to the other."""
+
     def read_row(self, logits: Any, row: int) -> NDArray[np.float32]:
         """Copy one row of logits to the host."""
 
@@ -78,6 +81,9 @@ class Memory(Protocol):
     def read_row(self, tensor: Any, row: int) -> NDArray[Any]:
         """A copy of one row on the host."""
 
+    def copy_rows(self, tensor: Any, copies: Sequence[tuple[int, int]]) -> None:
+        """Overwrite each second row with the first, in place."""
+
 
 def writable(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """The same memory, whether NumPy takes it for read-only or not, as releases before 2.1 do."""
@@ -112,6 +118,10 @@ class CompiledExecutor:
     def _run(self, function: str, inputs: StepInputs) -> Any:
         arrays = self._memory.lend(inputs.arrays())
         return self.vm.call(function, *arrays, self._pools, self._weights)
+
+    def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
+        for pool in self._pools:
+            self._memory.copy_rows(pool, copies)
 
     def read_row(self, logits: Any, row: int) -> NDArray[np.float32]:
         return self._memory.read_row(logits, row)

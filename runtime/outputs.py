@@ -46,9 +46,11 @@ class RequestStats:
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """What one step added to one output of one request; `index` counts its outputs from 0.
+    `prompt_logprobs`, of the prompt's tokens from the second on, come with an output's first token.
 
     `text` may lag behind `token_ids`: half a character, or what may become a stop string, is held
-    back. The last chunk has a `finish_reason` and `stats`.
+    back. An output's last chunk has a `finish_reason` and `stats`, the request's last chunk
+    `is_last`.
     """
 
     request_id: int
@@ -58,6 +60,8 @@ class Chunk:
     finish_reason: FinishReason | None = None
     stats: RequestStats | None = None
     index: int = 0
+    is_last: bool = False
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
     error: str = ""  # what happened, with the reason "error"
 
 
@@ -72,6 +76,7 @@ class Completion:
     finish_reason: FinishReason
     stats: RequestStats
     logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
     index: int = 0
 
 
@@ -93,5 +98,6 @@ def _join_output(parts: list[Chunk]) -> Completion:
         finish_reason=last.finish_reason,
         stats=last.stats,
         logprobs=tuple(logprob for part in parts for logprob in part.logprobs),
+        prompt_logprobs=parts[0].prompt_logprobs,
         index=last.index,
     )

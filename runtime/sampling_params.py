@@ -10,6 +10,7 @@ from ingot.errors import RequestError
 
 MAX_STOP_STRINGS = 16
 MAX_LOGPROBS = 20
+MAX_OUTPUTS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,9 @@ class SamplingParams:
     ignore_eos           go on after the model's own end tokens
     logprobs             how many of the likeliest tokens to report at each place (None for none,
                          0 for the chosen token only), before penalties and temperature
+    prompt_logprobs      the same for the prompt's own tokens, from the second on
+    n                    how many outputs to make of the prompt; they share its pages
+    best_of              make so many outputs and give the n whose tokens are likeliest on average
     """
 
     temperature: float = 0.0
@@ -49,6 +53,9 @@ class SamplingParams:
     min_tokens: int = 0
     ignore_eos: bool = False
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    n: int = 1
+    best_of: int | None = None
 
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
@@ -71,8 +78,12 @@ class SamplingParams:
             raise RequestError(
                 f"min_tokens is {self.min_tokens}, more than max_tokens, {self.max_tokens}"
             )
-        if self.logprobs is not None:
-            self._check_number("logprobs", 0, MAX_LOGPROBS, whole=True)
+        for name in ("logprobs", "prompt_logprobs"):
+            if getattr(self, name) is not None:
+                self._check_number(name, 0, MAX_LOGPROBS, whole=True)
+        self._check_number("n", 1, MAX_OUTPUTS, whole=True)
+        if self.best_of is not None:
+            self._check_number("best_of", self.n, MAX_OUTPUTS, whole=True)
         self._check_stops(stop)
         for token, bias in self.logit_bias.items():
             if not _is_whole(token) or not _is_finite(bias):
@@ -105,6 +116,17 @@ class SamplingParams:
     @property
     def stop_strings(self) -> tuple[str, ...]:
         return tuple(self.stop)
+
+    @property
+    def num_outputs(self) -> int:
+        """How many outputs are made, whether they are given or not."""
+        return self.best_of or self.n
+
+    @property
+    def has_penalties(self) -> bool:
+        return bool(
+            self.repetition_penalty != 1.0 or self.presence_penalty or self.frequency_penalty
+        )
 
     def check_vocabulary(self, vocab_size: int) -> None:
         """Raise if a token id is not one of the model's."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ class StepInputs:
 
     token_ids: Int32s  # [n]
     positions: Int32s  # [n]
-    slots: Int32s  # [n]: page * page_size + offset where the token's K and V go
+    slots: Int32s  # [n]: page * page_size + offset where the token's K and V go, -1 for nowhere
     page_table: Int32s  # [b, p], filled up with 0
     query_offsets: Int32s  # [b + 1]: tokens of sequence s are [offsets[s], offsets[s + 1])
     context_lengths: Int32s  # [b]: tokens in the cache after the step
@@ -39,37 +38,49 @@ class StepInputs:
         )
 
 
-def build_step_inputs(chunks: Sequence[ScheduledChunk], page_size_tokens: int) -> StepInputs:
-    """One logit row for each chunk that is its sequence's last, in order.
-
-    Where no chunk is, the last token's row stands in: the step has no form without logits.
-    """
-    lengths = np.array([chunk.num_tokens for chunk in chunks], np.int32)
-    offsets = np.zeros(len(chunks) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    num_tokens = int(offsets[-1])
-    starts = np.array([chunk.sequence.num_cached_tokens for chunk in chunks], np.int32)
-    context_lengths = starts + lengths
-    widest = -(-int(context_lengths.max()) // page_size_tokens)
+def build_step_inputs(
+    chunks: Sequence[ScheduledChunk], page_size_tokens: int, logit_rows: Sequence[int]
+) -> StepInputs:
+    """`logit_rows` count the step's tokens. Where it is empty, the last token's row stands in: the
+    step has no form without logits."""
+    tokens: list[int] = []
+    offsets, starts, shared, context_lengths = [0], [], [], []
+    for chunk in chunks:
+        sequence = chunk.sequence
+        start = sequence.num_cached_tokens
+        if chunk.num_tokens == 1:
+            tokens.append(sequence.tokens[start])
+        else:
+            tokens += sequence.tokens[start : start + chunk.num_tokens]
+            tokens += sequence.proposed[: chunk.num_proposed]
+        offsets.append(len(tokens))
+        starts.append(start)
+        shared.append(sequence.num_shared_tokens)
+        context_lengths.append(start + chunk.num_tokens)
+    widest = -(-max(context_lengths) // page_size_tokens)
     page_table = np.zeros((len(chunks), widest), np.int32)
-    token_ids = np.empty(num_tokens, np.int32)
-    for row, (chunk, start) in enumerate(zip(chunks, starts.tolist(), strict=True)):
-        pages = chunk.sequence.pages[:widest]
-        page_table[row, : len(pages)] = pages
-        token_ids[offsets[row] : offsets[row + 1]] = chunk.sequence.tokens[
-            start : start + chunk.num_tokens
-        ]
-    owners = np.repeat(np.arange(len(chunks)), lengths)
-    positions = np.arange(num_tokens, dtype=np.int32) + (starts - offsets[:-1])[owners]
-    pages_of_tokens = page_table[owners, positions // page_size_tokens]
-    is_last = np.array([chunk.is_last for chunk in chunks])
-    rows: NDArray[Any] = offsets[1:][is_last] - 1
+    for row, chunk in zip(page_table, chunks, strict=True):
+        pages = chunk.sequence.pages
+        num_pages = min(len(pages), widest)
+        row[:num_pages] = np.frombuffer(pages, np.int32, num_pages)
+    query_offsets = np.array(offsets, np.int32)
+    positions = np.array(starts, np.int32)
+    owners = np.arange(len(chunks))
+    if len(tokens) > len(chunks):
+        owners = np.repeat(owners, np.diff(query_offsets))
+        first_positions = positions - query_offsets[:-1]
+        positions = np.arange(len(tokens), dtype=np.int32) + first_positions[owners]
+    pages_before, offsets_in_page = np.divmod(positions, page_size_tokens)
+    slots = page_table[owners, pages_before] * page_size_tokens + offsets_in_page
+    if any(map(int.__gt__, shared, starts)):
+        # A token whose page is shared runs again for its logits; its K and V are there.
+        slots[positions < np.array(shared)[owners]] = -1
     return StepInputs(
-        token_ids=token_ids,
-        positions=positions.astype(np.int32),
-        slots=(pages_of_tokens * page_size_tokens + positions % page_size_tokens).astype(np.int32),
+        token_ids=np.array(tokens, np.int32),
+        positions=positions,
+        slots=slots,
         page_table=page_table,
-        query_offsets=offsets,
-        context_lengths=context_lengths.astype(np.int32),
-        logit_rows=rows if rows.size else np.array([num_tokens - 1], np.int32),
+        query_offsets=query_offsets,
+        context_lengths=np.array(context_lengths, np.int32),
+        logit_rows=np.array(logit_rows or [len(tokens) - 1], np.int32),
     )

@@ -135,3 +135,8 @@ class HostMemory:
 
     def read_row(self, tensor: Any, row: int) -> NDArray[Any]:
         return np.array(as_array(tensor)[row])
+
+    def copy_rows(self, tensor: Any, copies: Sequence[tuple[int, int]]) -> None:
+        array = as_array(tensor)
+        for source, destination in copies:
+            array[destination] = array[source]

@@ -3,7 +3,7 @@
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -74,7 +74,8 @@ class FakeExecutor:
     def step(self, inputs: StepInputs) -> np.ndarray:
         self.steps.append(inputs)
         for token, slot in zip(inputs.token_ids, inputs.slots, strict=True):
-            self.pool[divmod(int(slot), self.page_size)] = token
+            if slot >= 0:
+                self.pool[divmod(int(slot), self.page_size)] = token
         return np.array([self._row(inputs, row) for row in inputs.logit_rows], np.float32)
 
     def _row(self, inputs: StepInputs, row: int) -> np.ndarray:
@@ -85,6 +86,10 @@ class FakeExecutor:
         context = self.pool[pages].reshape(-1)[:length]
         assert (context >= 0).all(), "reads a slot that was never written"
         return np.asarray(TOY.toy_logits(context.tolist()))
+
+    def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
+        for source, destination in copies:
+            self.pool[destination] = self.pool[source]
 
     def read_row(self, logits: np.ndarray, row: int) -> np.ndarray:
         return logits[row].copy()

@@ -153,12 +153,13 @@ def test_logprobs_only_where_asked(make_rig: MakeRig) -> None:
 
 
 def test_stats(make_rig: MakeRig) -> None:
-    rig = make_rig()  # its clock moves a second at each look: at arrival, each token, the end
+    rig = make_rig()  # its clock moves a second at each look: at arrival, a step's start and end
     rig.core.add([1, 2], SamplingParams(max_tokens=3, ignore_eos=True))
     stats = finish(rig)[-1].stats
     assert stats is not None
     assert (stats.num_prompt_tokens, stats.num_output_tokens) == (2, 3)
-    assert (stats.ttft_s, stats.tpot_s, stats.total_s) == (1, 1, 4)
+    assert (stats.ttft_s, stats.tpot_s, stats.total_s) == (2, 2, 6)
+    assert (stats.queue_s, stats.prefill_s, stats.decode_s) == (1, 1, 4)
     counters = rig.core.counters
     assert (counters.num_steps, counters.num_output_tokens, counters.num_finished) == (3, 3, 1)
     assert counters.num_prefill_tokens == 2
@@ -190,7 +191,7 @@ def test_any_history_of_requests(
             prompts[rig.core.add(prompt, params)] = prompt
         elif action == "s":
             chunks += rig.core.step()
-        elif prompts and rig.core.abort(amount % len(prompts)) is not None:
+        elif prompts and rig.core.abort(amount % len(prompts)):
             prompts[amount % len(prompts)] = []
         rig.core.check_integrity()
     chunks += finish(rig)
@@ -206,10 +207,10 @@ def test_abort_waiting_and_running(make_rig: MakeRig) -> None:
     running, waiting = (rig.core.add([t], SamplingParams(max_tokens=9)) for t in (1, 2))
     rig.core.step()
     for request_id in (running, waiting):
-        chunk = rig.core.abort(request_id)
-        assert chunk.finish_reason == "abort"
+        (chunk,) = rig.core.abort(request_id)
+        assert (chunk.finish_reason, chunk.is_last) == ("abort", True)
         rig.core.check_integrity()
-    assert rig.core.abort(running) is None
+    assert rig.core.abort(running) == []
     assert not rig.core.has_work
     assert rig.core.pool.num_used == 0
 

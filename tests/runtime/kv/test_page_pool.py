@@ -13,7 +13,7 @@ def test_allocate_and_free() -> None:
     assert (first, second) == ([0, 1, 2], [3])
     assert not pool.can_allocate(1)
     pool.free(first)
-    assert (pool.num_free, pool.num_used, pool.capacity_tokens) == (3, 1, 64)
+    assert (pool.num_available, pool.num_used, pool.capacity_tokens) == (3, 1, 64)
     pool.check_integrity([second])
 
 
@@ -75,4 +75,4 @@ def test_any_history_keeps_integrity(history: list[tuple[int, int]]) -> None:
     for pages in held:
         pool.free(pages)
     pool.check_integrity()
-    assert pool.num_free == 11
+    assert pool.num_available == 11
