@@ -155,24 +155,23 @@ def find_subject(
     model: str | Path, artifact: Path | None, quant: str, trust_remote_code: bool
 ) -> Subject:
     """`model` may be an artifact's folder: its manifest says which checkpoint it was made from."""
-    from ingot.models.resolve import EMBEDDED, resolve_model
+    from ingot.models.resolve import resolve_model
     from ingot.runtime.artifact.manifest import MANIFEST_NAME, read_manifest
+    from ingot.source import find_source
 
-    reference, revision = str(model), None
     if artifact is None and (Path(model) / MANIFEST_NAME).is_file():
         artifact = Path(model)
-    if artifact is not None:
-        manifest = read_manifest(artifact)
-        quant = manifest.scheme.name
-        if artifact == Path(model):
-            reference, revision = manifest.model.source, manifest.model.revision
-            if revision is None and reference not in EMBEDDED:
-                raise UsageError(
-                    f"{artifact} was made from a folder called {reference}, which may be anywhere",
-                    hint="give that folder as the model, and the artifact with --artifact",
-                )
-    source = resolve_model(reference, revision=revision, trust_remote_code=trust_remote_code)
-    return Subject(source.name, source.path, artifact.resolve() if artifact else None, quant)
+    if artifact is None:
+        source = resolve_model(str(model), trust_remote_code=trust_remote_code)
+        return Subject(source.name, source.path, None, quant)
+    manifest = read_manifest(artifact)
+    source = find_source(
+        manifest,
+        None if artifact == Path(model) else str(model),
+        hint="give that folder as the model, and the artifact with --artifact",
+        trust_remote_code=trust_remote_code,
+    )
+    return Subject(source.name, source.path, artifact.resolve(), manifest.scheme.name)
 
 
 @contextlib.contextmanager

@@ -11,31 +11,9 @@ from ingot.compile.api import compile_model
 from ingot.compile.proof import ProofReport, run_proof
 from ingot.compile.report import Progress
 from ingot.compile.rewrites import QUANTIZE, REWRITE_NAMES
-from ingot.errors import ArtifactError, UsageError
-from ingot.models.resolve import EMBEDDED, ModelSource, resolve_model
-from ingot.runtime.artifact import Manifest, load_artifact, read_manifest, write_manifest
-
-
-def find_source(
-    manifest: Manifest,
-    model: str | None = None,
-    *,
-    trust_remote_code: bool = False,
-    allow_pickle: bool = False,
-) -> ModelSource:
-    """The model that an artifact was made from, or the one that the user names for it."""
-    record = manifest.model
-    if model is None and record.source not in EMBEDDED and record.revision is None:
-        raise UsageError(
-            f"the artifact was made from a folder called {record.source}, which may be anywhere",
-            "name the folder with --model",
-        )
-    return resolve_model(
-        model or record.source,
-        revision=None if model else record.revision,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-    )
+from ingot.errors import ArtifactError
+from ingot.models.resolve import ModelSource
+from ingot.runtime.artifact import load_artifact, read_manifest, write_manifest
 
 
 def verify_artifact(

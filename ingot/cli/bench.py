@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ingot.cli import limits
-from ingot.cli.options import Json
+from ingot.cli.options import Json, TrustRemoteCode
 
 app = typer.Typer(
     help="Measure: this machine, and compiled against eager, torch.compile and onnxruntime.",
@@ -60,9 +60,7 @@ def compare(
             help="Threads of every backend. [default: INGOT_NUM_THREADS or one a physical core]",
         ),
     ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings.")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
     out: Annotated[
         Path | None, typer.Option(help="Write the report to this .json file, plots beside it.")
     ] = None,

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingot.cli import sampling
 from ingot.cli.options import Artifact, Threads
+from ingot.cli.sampling import takes_sampling
 
 if TYPE_CHECKING:
     from ingot.runtime import Engine, SamplingParams
@@ -93,16 +93,12 @@ def read_line() -> str | None:
         return None
 
 
+@takes_sampling
 def chat(
     artifact: Artifact,
+    *,
+    params: SamplingParams,
     system: Annotated[str, typer.Option(help="Instructions for the model.")] = "",
-    max_tokens: sampling.MaxTokens = None,
-    temperature: sampling.Temperature = None,
-    top_k: sampling.TopK = None,
-    top_p: sampling.TopP = None,
-    min_p: sampling.MinP = None,
-    repetition_penalty: sampling.Repetition = None,
-    seed: sampling.Seed = None,
     threads: Threads = None,
 ) -> None:
     """Talk to an artifact.
@@ -114,15 +110,6 @@ def chat(
     from ingot.errors import RequestError
     from ingot.runtime import Engine
 
-    params = sampling.make_params(
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        seed=seed,
-    )
     threads = threads or read_variable("INGOT_NUM_THREADS")
     with Engine(artifact, num_threads=threads, max_sequences=1) as engine:
         conversation = Conversation(engine, params, system)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ingot.cli.options import Json
+from ingot.cli.options import AllowPickle, Json, TrustRemoteCode
 
 Model = Annotated[
     str, typer.Argument(help="Hub id, folder of a checkpoint, or `demo`, which is embedded.")
@@ -52,12 +52,8 @@ def compile_model(
         int | None, typer.Option(min=1, help="Longest context in tokens. [default: the model's]")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings.")
-    ] = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read .bin checkpoints, which can run code.")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
+    allow_pickle: AllowPickle = False,
     allow_unproven: Annotated[
         bool, typer.Option("--allow-unproven", help="Keep an artifact whose numbers are off.")
     ] = False,

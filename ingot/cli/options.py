@@ -13,3 +13,9 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Threads for compiled code. [default: INGOT_NUM_THREADS or all]"),
 ]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings.")
+]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Read .bin checkpoints, which can run code.")
+]

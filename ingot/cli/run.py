@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingot.cli import sampling
 from ingot.cli.options import Artifact, Json, Threads
+from ingot.cli.sampling import takes_sampling
+
+if TYPE_CHECKING:
+    from ingot.runtime import SamplingParams
 
 
+@takes_sampling
 def run(
     artifact: Artifact,
     prompt: Annotated[str, typer.Argument(help="Text to continue; - reads it from stdin.")],
-    max_tokens: sampling.MaxTokens = None,
-    temperature: sampling.Temperature = None,
-    top_k: sampling.TopK = None,
-    top_p: sampling.TopP = None,
-    min_p: sampling.MinP = None,
-    repetition_penalty: sampling.Repetition = None,
-    presence_penalty: sampling.Presence = None,
-    frequency_penalty: sampling.Frequency = None,
-    seed: sampling.Seed = None,
-    stop: sampling.Stop = None,
+    *,
+    params: SamplingParams,
     threads: Threads = None,
     eager: Annotated[
         str | None,
@@ -42,28 +38,16 @@ def run(
     from ingot.errors import UsageError
     from ingot.runtime import Engine, SamplingParams
 
-    params = sampling.make_params(
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        presence_penalty=presence_penalty,
-        frequency_penalty=frequency_penalty,
-        seed=seed,
-        stop=stop,
-    )
     text = sys.stdin.read() if prompt == "-" else prompt
     if eager:
-        if params != SamplingParams(max_tokens=max_tokens):
+        if params != SamplingParams(max_tokens=params.max_tokens):
             raise UsageError("--eager takes the likeliest token; --max-tokens is its only option")
         from ingot.cli.logs import hush_libraries
         from ingot.eager import complete_eagerly
         from ingot.models.resolve import resolve_model
 
         hush_libraries()
-        continuation = complete_eagerly(artifact, resolve_model(eager), text, max_tokens)
+        continuation = complete_eagerly(artifact, resolve_model(eager), text, params.max_tokens)
         if as_json:
             print_json({"text": continuation})
         else:

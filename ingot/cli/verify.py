@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ingot.cli.options import Artifact, Json
+from ingot.cli.options import AllowPickle, Artifact, Json, TrustRemoteCode
 
 if TYPE_CHECKING:
     from ingot.compile.proof import ProofReport
@@ -50,12 +50,8 @@ def verify(
     bisect: Annotated[
         bool, typer.Option("--bisect", help="If it is off, find the rewrite at fault.")
     ] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings.")
-    ] = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read .bin checkpoints, which can run code.")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
+    allow_pickle: AllowPickle = False,
     as_json: Json = False,
 ) -> None:
     """Compare an artifact with the eager model.
@@ -66,7 +62,8 @@ def verify(
     from ingot.cli.output import print_json, print_table
     from ingot.cli.progress import show_progress
     from ingot.runtime.artifact import read_manifest
-    from ingot.verify import bisect_rewrites, find_source, verify_artifact
+    from ingot.source import find_source
+    from ingot.verify import bisect_rewrites, verify_artifact
 
     hush_libraries()
     source = find_source(

@@ -9,7 +9,6 @@ import pytest
 from ingot import verify
 from ingot.compile.proof import ProofReport
 from ingot.compile.rewrites import REWRITE_NAMES
-from ingot.errors import UsageError
 from ingot.models.resolve import ModelSource
 
 RIGHT = ProofReport({}, (), None)
@@ -34,28 +33,6 @@ def make_manifest(**model: Any) -> Any:
         ],
         proof=SimpleNamespace(status="unproven"),
     )
-
-
-def test_source_is_what_the_artifact_says() -> None:
-    assert verify.find_source(make_manifest()).name == "demo"
-
-
-def test_source_in_a_folder_must_be_named(tmp_path: Path) -> None:
-    manifest = make_manifest(source="mine")
-    with pytest.raises(UsageError, match="a folder called mine"):
-        verify.find_source(manifest)
-    (tmp_path / "config.json").write_text("{}")
-    source = verify.find_source(manifest, str(tmp_path), allow_pickle=True)
-    assert source.path == tmp_path.resolve()
-    assert source.allow_pickle and not source.trust_remote_code
-
-
-def test_hub_revision_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(verify, "resolve_model", lambda *args, **options: asked.append(options))
-    verify.find_source(make_manifest(source="org/name", revision="abc"))
-    verify.find_source(make_manifest(source="org/name", revision="abc"), "another")
-    assert [options["revision"] for options in asked] == ["abc", None]
 
 
 @pytest.mark.parametrize(("before", "after"), [("unproven", RIGHT), ("pending", OFF)])

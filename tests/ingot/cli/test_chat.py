@@ -54,7 +54,9 @@ def test_refused_question_is_not_kept(engine: Any) -> None:
 
 
 def test_options_reach_the_engine(engine: Any) -> None:
-    talk("one", options=("--temperature", "0.7", "--max-tokens", "9", "--threads", "2"))
+    words = "--temperature 0.7 --max-tokens 9 --stop x --presence-penalty 0.5 --threads 2"
+    talk("one", options=tuple(words.split()))
     assert engine.made[0][1] == {"num_threads": 2, "max_sequences": 1}
     params = engine.asked[0][1]
     assert (params.temperature, params.max_tokens) == (0.7, 9)
+    assert (params.stop, params.presence_penalty) == (("x",), 0.5)

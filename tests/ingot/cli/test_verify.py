@@ -35,7 +35,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[ProofReport]:
 
     monkeypatch.setattr("ingot.runtime.artifact.read_manifest", lambda folder: None)
     monkeypatch.setattr(
-        "ingot.verify.find_source",
+        "ingot.source.find_source",
         lambda manifest, model, **trust: SimpleNamespace(model=model, **trust),
     )
     monkeypatch.setattr("ingot.verify.verify_artifact", lambda *args, **options: found.pop())
