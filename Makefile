@@ -28,7 +28,7 @@ FIND_PYTHON = for p in $${PYTHON3:-} python3.11 python3.12 python3.13 python3; d
 export MODEL PROMPT OUT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo compile run chat verify bench test lint docs demo-model clean
+.PHONY: help setup demo compile run chat serve verify bench test lint docs demo-model clean
 
 help: ## Print this list.
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | while IFS='	' read -r name text; \
@@ -81,6 +81,9 @@ run: $(OUT)/manifest.json ## Complete PROMPT with the artifact OUT (compiled fir
 
 chat: $(OUT)/manifest.json ## Talk to the artifact OUT (compiled first if it isn't there).
 	$(INGOT) chat "$$OUT"
+
+serve: $(OUT)/manifest.json ## Serve the artifact OUT over HTTP, OpenAI's API and a page (SERVE_ARGS="--port 9000").
+	$(INGOT) serve "$$OUT" $(SERVE_ARGS)
 
 verify: $(OUT)/manifest.json ## Compare the artifact OUT with the eager model, layer by layer.
 	$(INGOT) verify "$$OUT"

@@ -43,10 +43,13 @@ EXTRAS = {
     "onnxscript": "bench",
     "matplotlib": "bench",
     "psutil": "bench",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
 }
 """Package -> the extra of ingot that installs it. All are imported by the names given here."""
 
-PURPOSES = {"compile": "to compile", "bench": "to measure"}
+PURPOSES = {"compile": "to compile", "bench": "to measure", "serve": "to serve"}
 
 
 def examine_python() -> Finding:

@@ -33,6 +33,7 @@ class Variable:
     parse: Callable[[str], Any]
     default: Any
     help: str
+    is_secret: bool = False
 
 
 VARIABLES: tuple[Variable, ...] = (
@@ -42,6 +43,13 @@ VARIABLES: tuple[Variable, ...] = (
         parse_positive,
         None,
         "threads that compiled code runs on; unset means every core",
+    ),
+    Variable(
+        "INGOT_API_KEYS",
+        str,
+        None,
+        "keys that `ingot serve` takes, with commas between",
+        is_secret=True,
     ),
 )
 

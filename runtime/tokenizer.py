@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer as Backend
 
 from ingot.errors import ArtifactCorruptError, RequestError
+from ingot.runtime.token_bytes import TokenBytes
 
 if TYPE_CHECKING:
     from ingot.runtime.chat_template import ChatTemplate
@@ -74,8 +75,17 @@ class Tokenizer:
         return int(self._backend.get_vocab_size())
 
     @property
+    def chat_template(self) -> str | None:
+        """The Jinja text that came with the tokenizer."""
+        return self._template_source
+
+    @property
     def has_chat_template(self) -> bool:
         return self._template_source is not None
+
+    @property
+    def token_bytes(self) -> TokenBytes:
+        return TokenBytes(self._backend)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         return list(self._backend.encode(text, add_special_tokens=add_special_tokens).ids)

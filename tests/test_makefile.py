@@ -18,7 +18,7 @@ def make(*arguments: str) -> str:
 
 def test_help_lists_every_target() -> None:
     text = make()
-    targets = "setup demo compile run chat verify bench test lint docs demo-model clean"
+    targets = "setup demo compile run chat serve verify bench test lint docs demo-model clean"
     for target in targets.split():
         (line,) = [line for line in text.splitlines() if line.startswith(f"  make {target} ")]
         assert len(line.split()) > 4, f"{target} has no help"
@@ -36,7 +36,7 @@ def test_values_are_not_pasted_into_the_shell() -> None:
     assert '"$OUT" "$PROMPT"' in commands
 
 
-@pytest.mark.parametrize("target", ["run", "chat", "verify", "bench"])
+@pytest.mark.parametrize("target", ["run", "chat", "serve", "verify", "bench"])
 def test_using_an_artifact_makes_it_first(target: str) -> None:
     commands = make("-n", target, "OUT=artifacts/absent")
     assert commands.index("ingot compile") < commands.rindex(f"ingot {target}")

@@ -12,7 +12,19 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from ingot.cli import bench, chat, compile_, doctor, env, inspect, models, run, targets, verify
+from ingot.cli import (
+    bench,
+    chat,
+    compile_,
+    doctor,
+    env,
+    inspect,
+    models,
+    run,
+    serve,
+    targets,
+    verify,
+)
 from ingot.errors import IngotError, UsageError
 
 HELP = """\b
@@ -22,6 +34,7 @@ Compile a Hugging Face language model once, then run it without torch.
   ingot compile demo --target cpu --out artifacts/demo
   ingot run artifacts/demo "def fibonacci("
   ingot chat artifacts/demo
+  ingot serve artifacts/demo
 """
 
 
@@ -86,6 +99,7 @@ def ingot(
 app.command("compile")(compile_.compile_model)
 app.command("run")(run.run)
 app.command("chat")(chat.chat)
+app.command("serve")(serve.serve)
 app.command("verify")(verify.verify)
 app.command("inspect")(inspect.inspect)
 app.add_typer(bench.app, name="bench")

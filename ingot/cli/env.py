@@ -12,7 +12,9 @@ def env(as_json: Json = False) -> None:
     from ingot.cli.output import print_json, print_table
     from ingot.environment import OTHERS, VARIABLES, read_variable
 
-    rows = [(v.name, read_variable(v.name), v.help) for v in VARIABLES]
+    values = {v.name: read_variable(v.name) for v in VARIABLES}
+    shown = {v.name: "(set)" for v in VARIABLES if v.is_secret and values[v.name]}
+    rows = [(v.name, shown.get(v.name, values[v.name]), v.help) for v in VARIABLES]
     rows += [(name, os.environ.get(name), text) for name, text in OTHERS]
     if as_json:
         print_json([dict(zip(("name", "value", "help"), row, strict=True)) for row in rows])

@@ -1,0 +1,108 @@
+"""`ingot serve`: an artifact to a web server that speaks OpenAI's API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ingot.cli.options import Artifact, Threads
+
+
+def serve(
+    artifact: Artifact,
+    host: Annotated[str, typer.Option(help="Address; 0.0.0.0 for all networks.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    served_name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="What clients call the model; repeatable."),
+    ] = None,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Take only requests with such a key; repeatable."),
+    ] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="Keys, one a line. [also: INGOT_API_KEYS, with commas]")
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Let pages of this origin in; repeatable, * for all."),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Answer to this Host header too; repeatable."),
+    ] = None,
+    chat_template: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|plain", help="Jinja template instead of the model's own."),
+    ] = None,
+    tool_parser: Annotated[
+        str | None,
+        typer.Option(help="hermes, xml, mistral, pythonic or llama3. [default: by the template]"),
+    ] = None,
+    threads: Threads = None,
+    max_sequences: Annotated[
+        int | None, typer.Option(min=1, help="Requests that run at the same time.")
+    ] = None,
+    max_step_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens of one step: how long a long prompt may hold others up."),
+    ] = None,
+    max_waiting: Annotated[
+        int | None, typer.Option(min=0, help="Requests that wait; more are answered 429.")
+    ] = 256,
+    kv_pages: Annotated[int | None, typer.Option(min=1, help="Pages of the KV cache.")] = None,
+    kv_memory_mb: Annotated[int | None, typer.Option(min=1, help="The same in megabytes.")] = None,
+    max_body_kb: Annotated[int, typer.Option(min=1, help="Larger bodies get 413.")] = 4096,
+    max_choices: Annotated[
+        int, typer.Option(min=1, help="Prompts times n of one request, at most.")
+    ] = 128,
+    request_timeout: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds after which a request is cut off.")
+    ] = None,
+    drain_seconds: Annotated[
+        float, typer.Option(min=0, help="How long SIGTERM waits for running requests.")
+    ] = 30.0,
+) -> None:
+    """Serve an artifact over HTTP, with OpenAI's API and a page at /.
+
+    \b
+      ingot serve artifacts/demo
+      ingot serve artifacts/qwen --port 9000 --api-key s3cret-key --served-name qwen
+
+    Every completion, chat and tool call of the openai client works with base_url http://HOST:PORT/v1.
+    """
+    import asyncio
+
+    from ingot.environment import read_variable
+    from ingot.runtime.async_engine import EngineOptions
+    from ingot.runtime.server.auth import read_keys
+    from ingot.runtime.server.plain_template import read_template
+    from ingot.runtime.server.serve import Address, announce_on_stderr, own_hosts, run_server
+    from ingot.runtime.server.settings import ServerSettings
+
+    address = Address(host, port)
+    settings = ServerSettings(
+        model_names=tuple(served_name or ()),
+        api_keys=read_keys(api_key or (), api_key_file, read_variable("INGOT_API_KEYS")),
+        cors_origins=tuple(cors_origin or ()),
+        allowed_hosts=own_hosts(address, tuple(allowed_host or ())),
+        max_body_bytes=max_body_kb * 1024,
+        max_choices=max_choices,
+        request_timeout_s=request_timeout,
+        drain_s=drain_seconds,
+        chat_template=None if chat_template is None else read_template(chat_template),
+        tool_parser=tool_parser,
+    )
+    given = {
+        "num_threads": threads or read_variable("INGOT_NUM_THREADS"),
+        "max_sequences": max_sequences,
+        "max_step_tokens": max_step_tokens,
+        "max_waiting": max_waiting,
+        "num_pages": kv_pages,
+        "kv_memory_bytes": None if kv_memory_mb is None else kv_memory_mb << 20,
+    }
+    # What isn't given takes the engine's default, which is written there and nowhere else.
+    options = EngineOptions(**{k: v for k, v in given.items() if v is not None})  # type: ignore[typeddict-item]
+    asyncio.run(run_server(artifact, settings, address, options, announce_on_stderr))

@@ -1,0 +1,1 @@
+"""The bodies of requests and answers, as they are written on the wire."""

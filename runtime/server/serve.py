@@ -1,0 +1,100 @@
+"""Turns an artifact and settings into a running server, from the start to the last answer."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from ingot.errors import UsageError
+from ingot.runtime.async_engine import AsyncEngine, EngineOptions
+from ingot.runtime.server.app import create_app, create_state, read_generation_config
+from ingot.runtime.server.lifecycle import CLOSE_S, DrainingServer
+from ingot.runtime.server.settings import LOOPBACK_HOSTS, ServerSettings
+from ingot.runtime.server.state import ServerState
+
+MAX_HEADER_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; port 0 takes a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host in ("localhost", "127.0.0.1", "::1")
+
+
+def own_hosts(address: Address, extra: tuple[str, ...]) -> tuple[str, ...]:
+    """The names that requests may call the server by: on a loopback address its own, so that no
+    web page can reach it under a name of the page's; elsewhere any, if none are given."""
+    return (*LOOPBACK_HOSTS, *extra) if address.is_loopback else extra
+
+
+async def run_server(
+    artifact: Path,
+    settings: ServerSettings,
+    address: Address,
+    options: EngineOptions,
+    announce: Callable[[ServerState, str], None],
+) -> None:
+    """Serve until a signal has been answered. `announce` is called when requests can come."""
+    engine = await AsyncEngine.start(artifact, **options)
+    try:
+        state = create_state(engine, settings, read_generation_config(artifact))
+        config = uvicorn.Config(
+            create_app(state),
+            host=address.host,
+            port=address.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=CLOSE_S,
+            http="h11",  # the other implementation reads headers of any length into memory
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        )
+        server = DrainingServer(config, state.lifecycle, settings.drain_s, engine.close)
+        serving = asyncio.create_task(server.serve())
+        try:
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.01)
+            if server.started:
+                announce(state, find_url(server, address))
+            await serving
+        except SystemExit:
+            raise UsageError(
+                f"the address {address.host}:{address.port} can't be listened on",
+                "another program may have the port; choose one with --port",
+            ) from None
+    finally:
+        await engine.close()
+
+
+def find_url(server: uvicorn.Server, address: Address) -> str:
+    """The URL, with the port that was found where 0 was asked for."""
+    port = server.servers[0].sockets[0].getsockname()[1]
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"http://{host}:{port}"
+
+
+def describe_start(state: ServerState, url: str) -> str:
+    """What is printed when requests can come: one line, and one to paste."""
+    stats = state.engine.stats()
+    page = state.engine.model_info.page_size_tokens
+    key = " -H 'Authorization: Bearer KEY'" if state.keys else ""
+    body = f'{{"model": "{state.model_name}", "prompt": "def fibonacci(", "max_tokens": 32}}'
+    return (
+        f"{state.model_name} on {url}, {stats.num_pages} KV pages of {page} tokens\n"
+        f"try: curl {url}/v1/completions -H 'Content-Type: application/json'{key} -d '{body}'"
+    )
+
+
+def announce_on_stderr(state: ServerState, url: str) -> None:
+    print(describe_start(state, url), file=sys.stderr, flush=True)
