@@ -16,7 +16,7 @@ from ingot.bench.backends.base import (
     missing_package,
 )
 from ingot.bench.backends.hugging_face import accepted_arguments, load_model
-from ingot.errors import UnsupportedModelError
+from ingot.errors import IngotError, UnsupportedModelError
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +38,8 @@ class OnnxRuntimeBackend:
             if setting.dtype != "float32":
                 return f"onnxruntime's CPU provider lacks {setting.dtype} kernels: float32 only"
             return None
+        if setting.dtype == "bfloat16":
+            return "onnxruntime's caches are made from NumPy arrays, which have no bfloat16"
         import onnxruntime
 
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
@@ -52,10 +54,18 @@ class OnnxRuntimeBackend:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = setting.threads
-        self.provider = "CPU" if setting.device == "cpu" else "CUDA"
+        provider = f"{'CPU' if setting.device == 'cpu' else 'CUDA'}ExecutionProvider"
+        if setting.device != "cpu":
+            onnxruntime.preload_dlls()  # CUDA and cuDNN from wheels, which the loader can't find
         self.session = onnxruntime.InferenceSession(
-            setting.folder / FILE, options, providers=[f"{self.provider}ExecutionProvider"]
+            setting.folder / FILE, options, providers=[provider]
         )
+        # with a warning and no error it takes the CPU where a provider's libraries don't load
+        if (taken := self.session.get_providers()[0]) != provider:
+            raise IngotError(
+                f"onnxruntime can't load its {provider} and took {taken}",
+                hint="pip install 'onnxruntime-gpu[cuda,cudnn]' brings the libraries it needs",
+            )
         self.device = "cpu" if setting.device == "cpu" else "cuda"
         cache = [tensor for tensor in self.session.get_inputs() if is_cache(tensor.name)]
         self.cache_inputs = tuple(tensor.name for tensor in cache)

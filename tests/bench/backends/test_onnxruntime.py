@@ -7,6 +7,7 @@ import pytest
 from ingot.bench.backends.base import Setting
 from ingot.bench.backends.eager import EagerBackend
 from ingot.bench.backends.onnxruntime import OnnxRuntimeBackend
+from ingot.errors import IngotError
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -42,3 +43,26 @@ def test_what_cuda_needs_is_a_reason(setting: Setting, monkeypatch: pytest.Monke
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     reason = OnnxRuntimeBackend().availability(dataclasses.replace(setting, device="cuda"))
     assert reason == "onnxruntime has no CUDA provider: onnxruntime-gpu isn't installed"
+
+
+def test_bfloat16_is_a_reason_on_cuda(setting: Setting) -> None:
+    asked = dataclasses.replace(setting, device="cuda", dtype="bfloat16")
+    assert "have no bfloat16" in str(OnnxRuntimeBackend().availability(asked))
+
+
+def test_a_provider_that_does_not_load_is_an_error(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime itself goes on with the CPU, whose times would stand in the GPU's column."""
+    import onnxruntime
+
+    class Session:
+        def __init__(self, *_: object, providers: list[str]) -> None:
+            assert providers == ["CUDAExecutionProvider"]
+
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    with pytest.raises(IngotError, match="can't load its CUDAExecutionProvider"):
+        OnnxRuntimeBackend().load(dataclasses.replace(setting, device="cuda"))
