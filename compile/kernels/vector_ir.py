@@ -28,6 +28,7 @@ T = tir_builder  # TVM's own spelling
 # Waking and joining the thread pool costs some 5 us: the time that one core takes for about this
 # many elements that are read, computed on and written.
 PARALLEL_ELEMENTS = 16384
+CACHE_LINE_BYTES = 64  # on x86 and on Arm's servers
 # Independent sums over a row, so that additions overlap instead of waiting for each other.
 NUM_CHAINS = 4
 
@@ -74,6 +75,17 @@ def load(buffer: Buffer, indices: Sequence[Expr], lanes: int) -> Expr:
 
 def store(buffer: Buffer, indices: Sequence[Expr], value: Expr, lanes: int) -> None:
     T.buffer_store(buffer, value, [*indices[:-1], ramp(indices[-1], lanes)])
+
+
+def prefetch(buffer: Buffer, indices: Sequence[Expr]) -> None:
+    """Ask for the cache line of an element to come into the second-level cache.
+
+    The element may lie beyond the buffer's end: asking for what is not there does nothing.
+    """
+    read, second_level, data = (tirx.const(code, "int32") for code in (0, 2, 1))
+    address = tirx.address_of(buffer[tuple(indices)])
+    intrinsic = "llvm.prefetch"
+    T.evaluate(tirx.call_llvm_intrin("void", intrinsic, address, read, second_level, data))
 
 
 class Register:

@@ -17,6 +17,7 @@ from ingot.compile.kernels.matmul.dot_instructions import DotInstruction, dot_in
 from ingot.compile.kernels.matmul.reference import SMALLEST_GROUP_MAXIMUM
 from ingot.compile.kernels.matmul.spec import GROUP, QUAD, Layout, LinearSpec
 from ingot.compile.kernels.vector_ir import (
+    CACHE_LINE_BYTES,
     Buffer,
     Expr,
     Register,
@@ -26,6 +27,7 @@ from ingot.compile.kernels.vector_ir import (
     let,
     load,
     maximum,
+    prefetch,
     splat,
 )
 from ingot.targets.target import Target
@@ -36,6 +38,10 @@ QUADS = GROUP // QUAD
 EXTRA_VECTORS = 3
 # With fewer rows a tile would unpack its weights too often, whatever spills.
 LEAST_ROWS = 2
+# A tile of few rows waits for nothing but its weights and runs far enough ahead to keep memory
+# busy. One of more rows does not: it asks for what comes some hundred cycles later.
+PREFETCH_ROWS = 2
+PREFETCH_BYTES = 4096
 # From this many groups on, rounding them is worth starting the other threads: a group takes some
 # 12 ns on a 3 GHz core, threads that are awake take a few microseconds to start.
 PARALLEL_GROUPS = 512
@@ -110,6 +116,8 @@ class DotTiles:
         vectors, instruction = self.cut.vectors, self.instruction
         dots = [instruction.register() for _ in range(rows * vectors)]
         with T.serial(index(self.cut.groups)) as group:
+            if rows >= PREFETCH_ROWS:
+                self._prefetch(block, group)
             starts = [self.start[row + r, group] for r in range(rows)]
             for r in range(rows):
                 for v in range(vectors):
@@ -142,12 +150,26 @@ class DotTiles:
                         dot = dots[r * vectors + v]
                         dot.set(self.instruction.add(dot.value, codes[v], signed))
 
+    def _prefetch(self, block: Expr, group: Expr) -> None:
+        """Ask for the weights of a later group; those of the next block follow a block's last."""
+        weight = self.packed[0]
+        quads, width = (int(extent) for extent in weight.shape[2:])
+        ahead = group + max(1, PREFETCH_BYTES // (quads * width))
+        for quad in range(quads):
+            for byte in range(0, width, CACHE_LINE_BYTES):
+                prefetch(weight, (block, ahead, index(quad), index(byte)))
+
     def _codes(self, stored: Expr, half: int, width: int) -> Expr:
         """The unsigned weights of one quad."""
         if self.spec.format.bits == 8:
             return stored
-        low = stored & splat(15, width, "uint8")
-        return let(stored >> splat(4, width, "uint8") if half else low, width, "uint8")
+        # As words: x86 shifts no bytes, and what LLVM takes instead competes with the dot products.
+        words = width // 4
+        nibbles = tirx.reinterpret(f"uint32x{words}", stored)
+        if half:
+            nibbles = nibbles >> splat(4, words, "uint32")
+        nibbles = nibbles & splat(0x0F0F0F0F, words, "uint32")
+        return let(tirx.reinterpret(f"uint8x{width}", nibbles), width, "uint8")
 
     def _weight_scale(self, block: Expr, group: Expr, v: int) -> Expr | None:
         """The scales of one vector of outputs in one group; none where a row has one scale."""
