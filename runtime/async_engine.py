@@ -39,6 +39,7 @@ from ingot.runtime.engine_stats import EngineStats
 from ingot.runtime.outputs import Chunk, Completion, join_chunks
 from ingot.runtime.request_options import RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
+from ingot.runtime.speculation.build import SpeculationKind
 from ingot.runtime.tokenizer import Tokenizer
 
 CLOSE_S = 10.0  # how long the process may take to end before it is killed
@@ -54,6 +55,9 @@ class EngineOptions(TypedDict, total=False):
     max_sequences: int
     max_step_tokens: int
     max_waiting: int
+    speculation: SpeculationKind | None
+    draft: str | Path | None
+    max_draft_tokens: int
     verify: bool
 
 

@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import replace
-from typing import Protocol
 
-from ingot.errors import QueueFull
+from ingot.errors import QueueFull, RequestError
+from ingot.runtime.constraints.masker import Masker
 from ingot.runtime.engine_stats import Counters, EngineStats, PageState
 from ingot.runtime.executor import Executor
 from ingot.runtime.kv import PagePool
@@ -18,19 +18,13 @@ from ingot.runtime.outputs import Chunk, FinishReason, TokenLogprob
 from ingot.runtime.pace import Pace
 from ingot.runtime.request import Request, create_request
 from ingot.runtime.request_options import RequestOptions
-from ingot.runtime.sampler import Choice, Masker, Sampler, accept, choose_rows
+from ingot.runtime.sampler import Choice, Sampler, accept, choose_rows
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.scheduler import Schedule, ScheduledChunk, Scheduler
 from ingot.runtime.sequence import Sequence, measure
+from ingot.runtime.speculation.speculator import Speculator
 from ingot.runtime.step_inputs import build_step_inputs
 from ingot.runtime.text_stream import Decode
-
-
-class Proposer(Protocol):
-    """Guesses how outputs go on."""
-
-    def propose(self, sequences: Seq[Sequence]) -> None:
-        """Set `proposed` of running sequences that decode."""
 
 
 class EngineCore:
@@ -45,7 +39,7 @@ class EngineCore:
         decode: Decode,
         eos_token_ids: frozenset[int],
         clock: Callable[[], float],
-        proposer: Proposer | None = None,
+        speculator: Speculator | None = None,
         masker: Masker | None = None,
     ) -> None:
         self.executor = executor
@@ -56,7 +50,8 @@ class EngineCore:
             pool, max_sequences=limits.max_sequences, max_step_tokens=limits.max_step_tokens
         )
         self._sampler = Sampler(executor, masker)
-        self._proposer = proposer
+        self._masker = masker
+        self._speculator = speculator
         self._decode = decode
         self._eos_token_ids = eos_token_ids
         self._clock = clock
@@ -73,8 +68,8 @@ class EngineCore:
         """Run one step of the model over all that fits, and say what came of it."""
         start_s = self._clock()
         chunks = self._expire(start_s)
-        if self._proposer is not None:
-            self._proposer.propose(self.scheduler.running)
+        if self._speculator is not None:
+            self._speculator.propose(self.scheduler.running)
         schedule = self.scheduler.schedule()
         if not schedule.chunks:
             return chunks
@@ -91,6 +86,8 @@ class EngineCore:
         now_s = self._clock()
         for chunk in schedule.chunks:
             chunks += self._commit(chunk, sampled, now_s)
+        if self._speculator is not None:
+            self._speculator.record(schedule, self._clock() - start_s)
         return chunks
 
     def add(
@@ -99,6 +96,10 @@ class EngineCore:
         """Check a request and let it wait for its turn."""
         self.limits.check(prompt, params)
         self._check_queue()
+        matcher = None
+        if params.constraint is not None:
+            assert self._masker is not None, "an engine without constraints"
+            matcher = self._masker.compile(params.constraint)
         request = create_request(
             next(self._ids),
             prompt,
@@ -108,6 +109,7 @@ class EngineCore:
             decode=self._decode,
             eos_token_ids=self._eos_token_ids,
             now_s=self._clock(),
+            matcher=matcher,
         )
         self._requests[request.request_id] = request
         if request.deadline_s is not None:
@@ -209,7 +211,7 @@ class EngineCore:
         candidates = [next(sampled) for _ in range(1 + chunk.num_proposed)]
         accepted = accept(candidates, sequence.proposed)
         given, reason = self._append(sequence, accepted, now_s)
-        num_accepted = len(given.token_ids) - 1
+        num_accepted = max(0, len(given.token_ids) - 1)
         sequence.num_proposed_tokens += chunk.num_proposed
         sequence.num_accepted_tokens += num_accepted
         self.counters.num_accepted_tokens += num_accepted
@@ -217,7 +219,7 @@ class EngineCore:
         self.scheduler.advance(sequence, num_read + num_accepted)
         # The forks take their pages before their parent, done with its first token, gives its up.
         chunks = self._fork(sequence, sampled, now_s) if sequence.forks else []
-        return self._give(sequence, given, reason, now_s) + chunks
+        return chunks + self._give(sequence, given, reason, now_s)
 
     def _fork(self, parent: Sequence, sampled: Iterator[Choice], now_s: float) -> list[Chunk]:
         """Let the other outputs of a prompt go their own ways, from their own first tokens."""
@@ -247,22 +249,31 @@ class EngineCore:
         tokens: list[int] = []
         logprobs: list[TokenLogprob] = []
         reason: FinishReason | None = None
+        error = ""
         for token, logprob in sampled:
+            is_end = token in sequence.end_token_ids
+            if sequence.matcher is not None:
+                try:
+                    sequence.matcher.advance(token, is_end=is_end)
+                except RequestError as mistake:
+                    reason, error = "error", str(mistake)
+                    break
             sequence.append(token)
             tokens.append(token)
             if logprob is not None:
                 logprobs.append(logprob)
                 sequence.sum_logprobs += logprob.logprob
-            is_end = token in sequence.end_token_ids
             can_stop = sequence.num_output_tokens >= sequence.params.min_tokens
             text += "" if is_end else sequence.text.push(token, can_stop)
-            if is_end or sequence.text.found_stop:
+            is_done = sequence.matcher is not None and sequence.matcher.is_done
+            if is_end or is_done or sequence.text.found_stop:
                 reason = "stop"
             elif len(sequence.tokens) >= sequence.max_total_tokens:
                 reason = "length"
             if reason is not None:
-                text += sequence.text.finish()
                 break
+        if reason is not None:
+            text += sequence.text.finish()
         self.counters.num_output_tokens += len(tokens)
         chunk = Chunk(
             sequence.request_id,
@@ -271,6 +282,7 @@ class EngineCore:
             tuple(logprobs),
             index=sequence.index,
             prompt_logprobs=tuple(sequence.prompt_logprobs) if is_first else (),
+            error=error,
         )
         return chunk, reason
 
@@ -285,6 +297,8 @@ class EngineCore:
         self, sequence: Sequence, chunk: Chunk, reason: FinishReason, now_s: float
     ) -> list[Chunk]:
         self.scheduler.remove(sequence)
+        if self._speculator is not None:
+            self._speculator.forget(sequence)
         request = self._requests[sequence.request_id]
         chunks = request.give(replace(chunk, finish_reason=reason, stats=measure(sequence, now_s)))
         if not request.unfinished:

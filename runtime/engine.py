@@ -17,6 +17,7 @@ from typing import Any
 
 from ingot.errors import RequestError, UsageError
 from ingot.runtime.artifact.artifact import Artifact, load_artifact
+from ingot.runtime.constraints.masker import Masker
 from ingot.runtime.core import EngineCore
 from ingot.runtime.engine_stats import Counters, EngineStats
 from ingot.runtime.executor import CompiledExecutor, Executor
@@ -26,6 +27,12 @@ from ingot.runtime.limits import Limits
 from ingot.runtime.outputs import Chunk, Completion, join_chunks
 from ingot.runtime.request_options import RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
+from ingot.runtime.speculation.build import (
+    DEFAULT_MAX_TOKENS,
+    SpeculationKind,
+    SpeculationOptions,
+    create_speculator,
+)
 from ingot.runtime.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]
@@ -42,6 +49,10 @@ class Engine:
     max_sequences    how many requests run at the same time; more wait
     max_step_tokens  how many tokens one step computes at most: longer prompts are read in chunks
     max_waiting      how many requests may wait; more are refused with QueueFull
+    speculation      "prompt-lookup" guesses from what was said before, "draft" by a draft model;
+                     outputs are the same, the guesses are checked by the model
+    draft            artifact of a smaller model of the same vocabulary, to guess
+    max_draft_tokens how many guesses one sequence gets in one step at most
     verify           hash the weights before using them
     """
 
@@ -55,6 +66,9 @@ class Engine:
         max_sequences: int = 64,
         max_step_tokens: int = 512,
         max_waiting: int | None = None,
+        speculation: SpeculationKind | None = None,
+        draft: str | Path | Artifact | None = None,
+        max_draft_tokens: int = DEFAULT_MAX_TOKENS,
         verify: bool = False,
         executor: Executor | None = None,
         clock: Callable[[], float] = time.perf_counter,
@@ -66,24 +80,34 @@ class Engine:
                 f"max_sequences is {max_sequences}; it is 1 to max_step_tokens, {max_step_tokens}, "
                 "because every running sequence gets a token in every step"
             )
+        options = SpeculationOptions(speculation, draft, max_draft_tokens)
         self.manifest = manifest = artifact.manifest
         num_pages = choose_num_pages(manifest, num_pages, kv_memory_bytes, max_sequences)
         has_tokenizer = (artifact.path / "tokenizer.json").exists()
         self.tokenizer = Tokenizer(artifact.path, manifest.model.config) if has_tokenizer else None
+        limits = Limits(
+            manifest.step.vocab_size,
+            manifest.step.max_context_tokens,
+            num_pages * manifest.page_size_tokens,
+            max_sequences,
+            max_step_tokens,
+            max_waiting,
+        )
+        end_token_ids = self.tokenizer.end_token_ids if self.tokenizer else frozenset()
+        self._masker = Masker(
+            artifact.path / "tokenizer.json", limits.vocab_size, sorted(end_token_ids)
+        )
         self._core: EngineCore | None = EngineCore(
             executor or CompiledExecutor(artifact, num_pages=num_pages, num_threads=num_threads),
             PagePool(num_pages, manifest.page_size_tokens),
-            Limits(
-                manifest.step.vocab_size,
-                manifest.step.max_context_tokens,
-                num_pages * manifest.page_size_tokens,
-                max_sequences,
-                max_step_tokens,
-                max_waiting,
-            ),
+            limits,
             decode=self.tokenizer.decode if self.tokenizer else _no_text,
-            eos_token_ids=self.tokenizer.end_token_ids if self.tokenizer else frozenset(),
+            eos_token_ids=end_token_ids,
             clock=clock,
+            speculator=create_speculator(
+                options, artifact, limits, num_threads=num_threads, clock=clock
+            ),
+            masker=self._masker,
         )
         # Chunks of requests that `generate` or `stream` wait for, and of all others.
         self._claimed: dict[int, list[Chunk]] = {}
@@ -183,6 +207,7 @@ class Engine:
             self._core.abort_all()
             self._core.check_integrity()
             self._core = None
+            self._masker.close()
 
     def __enter__(self) -> Engine:
         return self

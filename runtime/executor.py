@@ -88,7 +88,7 @@ class Memory(Protocol):
 def writable(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """The same memory, whether NumPy takes it for read-only or not, as releases before 2.1 do."""
     memory = (ctypes.c_float * array.size).from_address(array.ctypes.data)
-    return np.frombuffer(memory, np.float32).reshape(array.shape)
+    return np.ctypeslib.as_array(memory).reshape(array.shape)
 
 
 class CompiledExecutor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 
+from ingot.runtime.constraints.matcher import Matcher
 from ingot.runtime.draws import draw_key
 from ingot.runtime.limits import Limits
 from ingot.runtime.outputs import Chunk
@@ -75,6 +76,7 @@ def create_request(
     decode: Decode,
     eos_token_ids: frozenset[int],
     now_s: float,
+    matcher: Matcher | None = None,
 ) -> Request:
     """The outputs of a checked request. The first reads the prompt; the others fork from it."""
     eos = frozenset() if params.ignore_eos else eos_token_ids
@@ -95,6 +97,7 @@ def create_request(
             num_top_logprobs=0 if is_ranked and params.logprobs is None else params.logprobs,
             shares_pages=options.prefix_cache,
             cache_salt=options.cache_salt,
+            matcher=None if matcher is None else matcher.copy(),
             arrival_s=now_s,
         )
         for index in range(params.num_outputs)

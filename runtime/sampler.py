@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
-from typing import Any, Protocol
+from typing import Any
 
+from ingot.runtime.constraints.masker import Masker
 from ingot.runtime.executor import Executor
 from ingot.runtime.outputs import TokenLogprob
 from ingot.runtime.sampling import LogitRow, build_penalties, build_sampling, token_logprob
@@ -12,16 +13,6 @@ from ingot.runtime.scheduler import ScheduledChunk
 
 # A token and its probability, if that was asked for.
 Choice = tuple[int, TokenLogprob | None]
-
-
-class Masker(Protocol):
-    """Forbids tokens of rows whose output has a form to keep."""
-
-    def start(self, rows: Seq[LogitRow]) -> None:
-        """Begin to compute masks; the step runs meanwhile."""
-
-    def apply(self, logits: Any, executor: Executor) -> None:
-        """Change the logits in place, after penalties."""
 
 
 class Sampler:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 from ingot.errors import RequestError
+from ingot.runtime.constraints.kinds import Constraint
 
 MAX_STOP_STRINGS = 16
 MAX_LOGPROBS = 20
@@ -36,6 +38,7 @@ class SamplingParams:
     prompt_logprobs      the same for the prompt's own tokens, from the second on
     n                    how many outputs to make of the prompt; they share its pages
     best_of              make so many outputs and give the n whose tokens are likeliest on average
+    constraint           what the output must look like: a JsonSchema, a Regex, ...
     """
 
     temperature: float = 0.0
@@ -56,6 +59,7 @@ class SamplingParams:
     prompt_logprobs: int | None = None
     n: int = 1
     best_of: int | None = None
+    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
@@ -84,6 +88,8 @@ class SamplingParams:
         self._check_number("n", 1, MAX_OUTPUTS, whole=True)
         if self.best_of is not None:
             self._check_number("best_of", self.n, MAX_OUTPUTS, whole=True)
+        if self.constraint is not None:
+            self._check_constraint()
         self._check_stops(stop)
         for token, bias in self.logit_bias.items():
             if not _is_whole(token) or not _is_finite(bias):
@@ -102,6 +108,15 @@ class SamplingParams:
         lower = "" if low == -math.inf else f" {'above' if above else 'from'} {low:g}"
         upper = "" if high == math.inf else f" to {high:.15g}"
         raise RequestError(f"{name} is {value!r}; it is {kind}{lower}{upper}")
+
+    def _check_constraint(self) -> None:
+        if not isinstance(self.constraint, Constraint):
+            raise RequestError(
+                f"constraint is {self.constraint!r}; it is one of "
+                + ", ".join(kind.__name__ for kind in get_args(Constraint))
+            )
+        if self.ignore_eos:
+            raise RequestError("ignore_eos is set with a constraint, which ends the output")
 
     def _check_stops(self, stop: tuple[str, ...]) -> None:
         if len(stop) > MAX_STOP_STRINGS:

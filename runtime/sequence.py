@@ -6,6 +6,7 @@ from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ingot.runtime.constraints.matcher import Matcher
 from ingot.runtime.outputs import RequestStats, TokenLogprob
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.text_stream import TextStream
@@ -33,6 +34,7 @@ class Sequence:
     shares_pages: bool = True
     cache_salt: str = ""
     forks: list[Sequence] = field(default_factory=list)
+    matcher: Matcher | None = None  # where the output stands in its constraint
 
     arrival_s: float = 0.0
     start_s: float | None = None

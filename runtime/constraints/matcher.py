@@ -72,9 +72,12 @@ class Matcher:
         """Whether the output may end here."""
         return bool(self.backend.is_accepting())
 
-    def advance(self, token: int) -> None:
-        """Take the token that was chosen."""
-        if not self.backend.consume_token(token):
+    def advance(self, token: int, *, is_end: bool = False) -> None:
+        """Take the token that was chosen. Raises RequestError if it, or the mask that it was chosen
+        by, went beyond a limit; an end token is no part of the form."""
+        if not is_end:
+            self.backend.consume_token(token)
+        if self.backend.is_error():
             raise RequestError(f"{self.what} can't go on: {_sentence(self.backend.get_error())}")
 
     def count_allowed(self, tokens: Sequence[int]) -> int:
@@ -88,11 +91,6 @@ class Matcher:
     def copy(self) -> Matcher:
         """The same place, to go another way."""
         return Matcher(self.backend.deep_copy(), self.what)
-
-    def check(self) -> None:
-        """Raise if a limit was hit while a mask was made."""
-        if self.backend.is_error():
-            raise RequestError(f"{self.what} can't go on: {_sentence(self.backend.get_error())}")
 
 
 class GrammarCompiler:

@@ -19,6 +19,7 @@ MIN_GAIN = 1.03  # of the batch's rate, or a plain step is taken
 MAX_LOSS = 0.02  # of the time that steps take may be lost by trying
 LOSS_FADE = 0.995  # of the account, at each step: it remembers some 200
 PLAIN_EVERY = 64  # steps: how often the cost of a plain step is measured afresh
+MIN_CHANCE = 0.05  # of acceptance, below which a guess is not thought about
 SEQUENCE_FADE = 0.9
 ENGINE_FADE = 0.98
 IDLE_FADE = 0.99  # of what is known, at each step without guesses
@@ -73,18 +74,17 @@ class Governor:
                 counts[owner] += 1
         return counts
 
-    def _guesses(
-        self, sequences: Seq[Sequence], limits: Seq[int]
-    ) -> list[tuple[float, int, int]]:
+    def _guesses(self, sequences: Seq[Sequence], limits: Seq[int]) -> list[tuple[float, int, int]]:
         """The probability that each possible guess is accepted, minus its depth, and its owner."""
         prior = self._overall.rate()
         guesses = []
         for owner, (sequence, limit) in enumerate(zip(sequences, limits, strict=True)):
-            known = self._each.get(sequence)
-            rate = prior if known is None else known.rate(prior)
+            rate = self._each.setdefault(sequence, Acceptance(SEQUENCE_FADE)).rate(prior)
             gain = 1.0
             for depth in range(1, min(limit, self.max_tokens) + 1):
                 gain *= rate
+                if gain < MIN_CHANCE:
+                    break
                 guesses.append((gain, -depth, owner))
         return guesses
 
@@ -112,11 +112,12 @@ class Governor:
             self._learn(outcome)
 
     def _learn(self, outcome: Outcome) -> None:
-        known = self._each.setdefault(outcome.sequence, Acceptance(SEQUENCE_FADE))
+        known = self._each.get(outcome.sequence)  # not there once the sequence has ended
         if outcome.num_proposed:
-            known.record(outcome.num_proposed, outcome.num_accepted)
             self._overall.record(outcome.num_proposed, outcome.num_accepted)
-        else:
+            if known is not None:
+                known.record(outcome.num_proposed, outcome.num_accepted)
+        elif known is not None:
             known.fade_by(IDLE_FADE)
 
     def forget(self, sequence: Sequence) -> None:

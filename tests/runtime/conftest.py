@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ingot.runtime.artifact import Artifact, Machine
+from ingot.runtime.constraints.masks import Masks, mask_logits
 from ingot.runtime.engine import Engine
 from ingot.runtime.sampling import PenaltyInputs, SamplingInputs
 from ingot.runtime.step_inputs import StepInputs
@@ -62,7 +63,11 @@ class FakeClock:
 
 @dataclass
 class FakeExecutor:
-    """The toy model on a device that remembers what was written where, and what it was asked."""
+    """The toy model on a device that remembers what was written where, and what it was asked.
+
+    Keys and values of a token depend on all tokens before it, so a slot holds its token and a hash
+    of what it was written after: a page with the right tokens of another text is found out.
+    """
 
     num_pages: int
     page_size: int
@@ -70,12 +75,27 @@ class FakeExecutor:
 
     def __post_init__(self) -> None:
         self.pool = np.full((self.num_pages, self.page_size), -1)
+        self.history = np.zeros((self.num_pages, self.page_size), np.int64)
 
     def step(self, inputs: StepInputs) -> np.ndarray:
         self.steps.append(inputs)
-        for token, slot in zip(inputs.token_ids, inputs.slots, strict=True):
+        owners = np.repeat(np.arange(len(inputs.context_lengths)), np.diff(inputs.query_offsets))
+        for token, slot, position, owner in zip(
+            inputs.token_ids, inputs.slots, inputs.positions, owners, strict=True
+        ):
+            pages = inputs.page_table[owner]
+            before = 0
+            if position:
+                page, offset = divmod(int(position) - 1, self.page_size)
+                before = self.history[pages[page], offset]
+            place = divmod(int(position), self.page_size)
+            mine = pages[place[0]], place[1]
             if slot >= 0:
-                self.pool[divmod(int(slot), self.page_size)] = token
+                assert divmod(int(slot), self.page_size) == mine
+                self.pool[mine] = token
+                self.history[mine] = hash((int(before), int(token)))
+            assert self.pool[mine] == token, "not written, and not there"
+            assert self.history[mine] == hash((int(before), int(token))), "another text's page"
         return np.array([self._row(inputs, row) for row in inputs.logit_rows], np.float32)
 
     def _row(self, inputs: StepInputs, row: int) -> np.ndarray:
@@ -85,11 +105,16 @@ class FakeExecutor:
         pages = inputs.page_table[sequence]
         context = self.pool[pages].reshape(-1)[:length]
         assert (context >= 0).all(), "reads a slot that was never written"
+        history = 0
+        for token, known in zip(context, self.history[pages].reshape(-1), strict=False):
+            history = hash((history, int(token)))
+            assert history == known, "another text's page"
         return np.asarray(TOY.toy_logits(context.tolist()))
 
     def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
         for source, destination in copies:
             self.pool[destination] = self.pool[source]
+            self.history[destination] = self.history[source]
 
     def read_row(self, logits: np.ndarray, row: int) -> np.ndarray:
         return logits[row].copy()
@@ -104,6 +129,9 @@ class FakeExecutor:
                 value -= inputs.presence[row] * (inputs.output_counts[i] > 0)
                 value -= inputs.frequency[row] * inputs.output_counts[i]
                 logits[row, inputs.tokens[i]] = value + inputs.bias[i]
+
+    def mask(self, logits: np.ndarray, masks: Masks) -> None:
+        mask_logits(logits, masks)
 
     def sample(self, logits: np.ndarray, inputs: SamplingInputs) -> list[int]:
         tokens = []

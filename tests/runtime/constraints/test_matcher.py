@@ -43,11 +43,11 @@ def walk(
     tokens: list[int] = []
     while len(tokens) < longest and not matcher.is_done:
         bits = maker.start([MaskRequest(matcher, 0)]).result().bits[0]
-        matcher.check()
         allowed = np.flatnonzero(allowed_tokens(bits, VOCAB))
         assert allowed.size, "a place from where nothing goes on"
         token = END if allowed[0] == END and random.random() < 0.5 else int(random.choice(allowed))
         if token == END:
+            matcher.advance(END, is_end=True)
             assert matcher.is_accepting
             return tokens, True
         matcher.advance(token)

@@ -127,6 +127,7 @@ def test_good_sequences_get_more_than_bad_ones() -> None:
     governor = Governor(MAX_TOKENS)
     good, bad = Talk(), Talk()
     governor.record([Outcome(good, 0, 0), Outcome(bad, 0, 0)], flat(2))  # type: ignore[arg-type]
+    governor.choose([good, bad], [MAX_TOKENS] * 2)  # type: ignore[list-item]
     for _ in range(20):
         outcomes = [Outcome(good, 4, 4), Outcome(bad, 4, 0)]  # type: ignore[arg-type]
         governor.record(outcomes, flat(10))

@@ -1,0 +1,69 @@
+"""Turns the rows of a step into masks, for the outputs that have a form to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ingot.errors import RequestError
+from ingot.runtime.constraints.kinds import Constraint
+from ingot.runtime.constraints.masks import MaskMaker, MaskRequest, Masks
+from ingot.runtime.constraints.matcher import GrammarCompiler, Matcher
+
+if TYPE_CHECKING:
+    from ingot.runtime.executor import Executor
+    from ingot.runtime.sampling import LogitRow
+
+
+class Masker:
+    """Computes in a thread while the step runs. Nothing is loaded before the first constraint."""
+
+    def __init__(self, tokenizer_file: Path, vocab_size: int, end_token_ids: Seq[int]) -> None:
+        self._tokenizer_file = tokenizer_file
+        self._vocab_size = vocab_size
+        self._end_token_ids = end_token_ids
+        self._compiler: GrammarCompiler | None = None
+        self._maker: MaskMaker | None = None
+        self._pending: Future[Masks] | None = None
+
+    def compile(self, constraint: Constraint) -> Matcher:
+        """A matcher for one output; `copy` it for others. Raises RequestError."""
+        if self._compiler is None:
+            if not self._tokenizer_file.exists():
+                raise RequestError(
+                    "the artifact has no tokenizer, so its output can't be constrained"
+                )
+            text = self._tokenizer_file.read_text(encoding="utf-8")
+            self._compiler = GrammarCompiler(text, self._vocab_size, self._end_token_ids)
+        matcher = self._compiler.compile(constraint)
+        if self._maker is None:
+            self._maker = MaskMaker(self._compiler.num_words)
+        return matcher
+
+    def start(self, rows: Seq[LogitRow]) -> None:
+        """Begin to compute masks; the step runs meanwhile. Rows of one sequence that follow each
+        other are the places before, between and after its proposed tokens."""
+        requests = []
+        for place, (sequence, num_proposed, prompt_token) in enumerate(rows):
+            if sequence.matcher is None or prompt_token is not None or num_proposed:
+                continue
+            end = place + 1
+            while end < len(rows) and rows[end][:2] == (sequence, end - place):
+                end += 1
+            drafts = sequence.proposed[: end - place - 1]
+            requests.append(MaskRequest(sequence.matcher, place, drafts))
+        if requests:
+            assert self._maker is not None, "a matcher from elsewhere"
+            self._pending = self._maker.start(requests)
+
+    def apply(self, logits: Any, executor: Executor) -> None:
+        """Change the logits in place, after penalties."""
+        if self._pending is not None:
+            executor.mask(logits, self._pending.result())
+            self._pending = None
+
+    def close(self) -> None:
+        if self._maker is not None:
+            self._maker.close()
