@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ MAX_CONTEXT = 256
 DECAY = 0.5
 
 
+@cache
 def toy_weights() -> np.ndarray:
     return np.random.default_rng(7).standard_normal((VOCAB, VOCAB)).astype(np.float32)
 
