@@ -76,8 +76,10 @@ def read_top_logprobs(body: ChatBody) -> int | None:
 
 def read_form(body: ChatBody, plan: ToolPlan) -> Constraint | None:
     constraint = read_constraint(body, body.response_format)
-    if constraint is None or not plan.shown:
+    if constraint is None:
         return plan.constraint
+    if not plan.shown:
+        return constraint
     raise bad_request(
         "the answer can't have both a given form and tool calls; drop one of them, or set "
         'tool_choice to "none"',

@@ -91,7 +91,7 @@ class CompletionWriter:
         if is_first and self._body.echo:
             ids += self._prompt(index)
             text += self._prompt_text(index)
-            logprobs += chunk.prompt_logprobs or ()
+            logprobs += (None, *chunk.prompt_logprobs)  # nothing stands before the first
         if not self._only_echo:
             text += chunk.text
             ids += chunk.token_ids

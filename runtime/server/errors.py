@@ -114,6 +114,8 @@ def describe_validation(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str |
     if kind == "json_invalid":
         reason = first.get("ctx", {}).get("error", message)
         return f"the body is not JSON: {reason} at character {first['loc'][-1]}", None
+    if kind == "value":
+        return f"the body can't be taken: {message}", None
     path = describe_location(tuple(first["loc"]))
     if not path:
         return "the body is empty or not a JSON object sent as application/json", None

@@ -56,6 +56,7 @@ async def run_server(
             log_config=None,
             access_log=False,
             server_header=False,
+            lifespan="off",
             timeout_graceful_shutdown=CLOSE_S,
             http="h11",  # the other implementation reads headers of any length into memory
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WrapValidator
+from pydantic import BaseModel, ConfigDict, Field, WrapValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 MAX_NESTING = 64
@@ -61,18 +61,6 @@ def _check_text(text: str) -> None:
         raise ValueError("it has half a surrogate pair, which is no character") from None
 
 
-def _check_free_value(value: Any) -> Any:
-    try:
-        check_value(value)
-    except ValueError as error:
-        raise PydanticCustomError("value", "{reason}", {"reason": str(error)}) from None
-    return value
-
-
-Free = AfterValidator(_check_free_value)  # for what may be any JSON
-JsonObjectField = Annotated[dict[str, Any], Free]
-
-
 def parse_json(text: str) -> Any:
     """The value of a JSON text, ValueError if it is none or nested too deeply."""
     try:
@@ -83,4 +71,18 @@ def parse_json(text: str) -> Any:
     return value
 
 
+class RequestBody(Body):
+    """The whole of a body. What may be any JSON is checked with it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def check_whole(cls, value: Any) -> Any:
+        try:
+            check_value(value)
+        except ValueError as error:
+            raise PydanticCustomError("value", "{reason}", {"reason": str(error)}) from None
+        return value
+
+
+JsonObject = dict[str, Any]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]

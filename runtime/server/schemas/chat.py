@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ingot.runtime.server.schemas.base import Body, JsonObjectField, one_of
+from ingot.runtime.server.schemas.base import Body, JsonObject, one_of
 from ingot.runtime.server.schemas.sampling import SamplingBody
 
 
@@ -49,7 +49,7 @@ class Message(Body):
 class FunctionTool(Body):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
     description: str | None = None
-    parameters: JsonObjectField | None = None
+    parameters: JsonObject | None = None
     strict: bool | None = None
 
 
@@ -76,7 +76,7 @@ ToolChoice = Annotated[
 class SchemaFormat(Body):
     name: Annotated[str, Field(max_length=256)] | None = None
     description: str | None = None
-    schema_: Annotated[JsonObjectField, Field(alias="schema")]
+    schema_: Annotated[JsonObject, Field(alias="schema")]
     strict: bool | None = None
 
 
@@ -103,4 +103,4 @@ class ChatBody(SamplingBody):
     ) = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None  # for the chat template, if it asks
-    chat_template_kwargs: JsonObjectField | None = None
+    chat_template_kwargs: JsonObject | None = None

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ingot.runtime.server.schemas.base import Body, JsonObjectField, TokenId
+from ingot.runtime.server.schemas.base import JsonObject, RequestBody, TokenId
 from ingot.runtime.server.schemas.chat import Message, Tool
 from ingot.runtime.server.schemas.completion import Prompt
 
 
-class EmbeddingBody(Body):
+class EmbeddingBody(RequestBody):
     model: Annotated[str, Field(max_length=1024)]
     input: Prompt
     encoding_format: Literal["float", "base64"] | None = None
@@ -20,18 +20,18 @@ class EmbeddingBody(Body):
     pooling: Literal["mean", "last"] | None = None
 
 
-class TokenizeBody(Body):
+class TokenizeBody(RequestBody):
     """A text (`prompt`) or a conversation (`messages`)."""
 
     model: Annotated[str, Field(max_length=1024)] | None = None
     prompt: str | None = None
     messages: Annotated[list[Message], Field(min_length=1)] | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
-    chat_template_kwargs: JsonObjectField | None = None
+    chat_template_kwargs: JsonObject | None = None
     add_special_tokens: bool | None = None
     return_token_strs: bool | None = None
 
 
-class DetokenizeBody(Body):
+class DetokenizeBody(RequestBody):
     model: Annotated[str, Field(max_length=1024)] | None = None
     tokens: Annotated[list[TokenId], Field(max_length=1 << 20)]

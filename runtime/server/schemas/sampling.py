@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ingot.runtime.server.schemas.base import Body, Free, JsonObjectField, TokenId, one_of
+from ingot.runtime.server.schemas.base import Body, JsonObject, RequestBody, TokenId, one_of
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 Stop = Annotated[str | list[str], one_of("a text or a list of texts")]
@@ -18,7 +18,7 @@ class StreamOptions(Body):
     include_obfuscation: bool | None = None  # padding against eavesdroppers; nothing is added
 
 
-class SamplingBody(Body):
+class SamplingBody(RequestBody):
     """OpenAI's fields, then ours."""
 
     model: Annotated[str, Field(max_length=1024)]
@@ -36,7 +36,7 @@ class SamplingBody(Body):
 
     # Accepted and without effect here: they name the user, not the text.
     user: str | None = None
-    metadata: JsonObjectField | None = None
+    metadata: JsonObject | None = None
     store: bool | None = None
     service_tier: str | None = None
     safety_identifier: str | None = None
@@ -50,7 +50,7 @@ class SamplingBody(Body):
     stop_token_ids: Annotated[list[TokenId], Field(max_length=1024)] | None = None
     min_tokens: Annotated[int, Field(ge=0)] | None = None
     ignore_eos: bool | None = None
-    guided_json: Annotated[dict[str, Any] | bool | str, Free] | None = None
+    guided_json: dict[str, Any] | bool | str | None = None
     guided_regex: str | None = None
     guided_choice: list[str] | None = None
     guided_grammar: str | None = None
