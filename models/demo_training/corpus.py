@@ -18,7 +18,7 @@ BLOCKS_PER_STEP = 8
 HELD_OUT_PERCENT = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Document:
     path: str
     text: str
@@ -26,21 +26,24 @@ class Document:
 
     @property
     def is_held_out(self) -> bool:
-        return fraction(self.path) < HELD_OUT_PERCENT / 100
+        return is_held_out(self.path)
 
 
-def fraction(name: str) -> float:
-    """A number in [0, 1) that depends on the name alone."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+def is_held_out(path: str) -> bool:
+    """Whether training never reads the file: decided by its path alone, for every run alike."""
+    number = int.from_bytes(hashlib.sha256(path.encode()).digest()[:4], "big")
+    return number / 2**32 < HELD_OUT_PERCENT / 100
 
 
-def read_corpus() -> list[Document]:
+def read_corpus(*, held_out_only: bool = False) -> list[Document]:
     """Every module of the standard library that parses and is not a table of data."""
     root = Path(sysconfig.get_paths()["stdlib"])
     documents = []
     for file in sorted(root.rglob("*.py")):
         relative = file.relative_to(root)
         if "site-packages" in relative.parts or "pydoc_data" in relative.parts:
+            continue
+        if held_out_only and not is_held_out(relative.as_posix()):
             continue
         try:
             text = file.read_text(encoding="utf-8")

@@ -2,13 +2,16 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+from ingot.models.demo_training.corpus import read_corpus
+from ingot.models.demo_training.evaluation import evaluate
 
 DEMO = Path(__file__).parents[2] / "models" / "demo"
 FOLDERS = {"demo": DEMO, "draft": DEMO / "draft"}
@@ -19,22 +22,6 @@ MODEL_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
-
-# Written for this test, so in no file that the models were trained on.
-SNIPPET = '''\
-class Inventory:
-    """A shop's stock."""
-
-    def __init__(self, name):
-        self.name = name
-        self.items = {}
-
-    def add(self, item, count=1):
-        if count < 0:
-            raise ValueError("count must not be negative")
-        self.items[item] = self.items.get(item, 0) + count
-        return self.items[item]
-'''
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +96,9 @@ def test_special_tokens_and_chat_template(tokenizer: Any) -> None:
     assert prompt == "<|im_start|>user\nReturn the name.<|im_end|>\n<|im_start|>assistant\n"
 
 
-@pytest.mark.parametrize("prompt", ["def ", "import os\n", "class Node:\n    def __init__(self"])
+@pytest.mark.parametrize(
+    "prompt", ["def ", "def fibonacci(", "class Node:\n    def __init__(self", "import os\n"]
+)
 def test_greedy_completion_reads_as_python(
     loaded: dict[str, Any], tokenizer: Any, prompt: str
 ) -> None:
@@ -118,22 +107,25 @@ def test_greedy_completion_reads_as_python(
         ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=64
     )
     lines = tokenizer.decode(output[0], skip_special_tokens=True).splitlines()
-    # The text stops in the middle of a statement, so some prefix of its lines has to parse.
-    assert any(parses("\n".join(lines[:end])) for end in range(len(lines), 0, -1))
+    assert len(lines) > 2
+    ast.parse("\n".join(lines[:-1]))  # the last one stops in the middle of a statement
 
 
-def parses(source: str) -> bool:
-    try:
-        return bool(ast.parse(source).body)
-    except (SyntaxError, ValueError):
-        return False
+@pytest.fixture(scope="module")
+def held_out() -> list[str]:
+    return [d.text for d in read_corpus(held_out_only=True) if not d.is_test]
 
 
-@pytest.mark.parametrize(("name", "max_perplexity"), [("demo", 12.0), ("draft", 25.0)])
-def test_perplexity_of_a_fixed_snippet(
-    loaded: dict[str, Any], tokenizer: Any, name: str, max_perplexity: float
+def read_card() -> dict[str, float]:
+    """Perplexities on the library's held-out files, as the model card says."""
+    rows = re.findall(r"^\| (\w+), library \|(.*)\|$", (DEMO / "README.md").read_text(), re.M)
+    return {name: float(cells.split("|")[3]) for name, cells in rows}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_perplexity_is_the_model_cards(
+    loaded: dict[str, Any], tokenizer: Any, held_out: list[str], name: str
 ) -> None:
-    ids = tokenizer("<|endoftext|>" + SNIPPET, return_tensors="pt").input_ids
-    with torch.no_grad():
-        loss = loaded[name](input_ids=ids, labels=ids).loss
-    assert float(loss.exp()) < max_perplexity
+    """5 % for other ways to add up, and for the library of another Python."""
+    figures = evaluate(loaded[name], held_out, tokenizer)
+    assert figures["perplexity"] == pytest.approx(read_card()[name], rel=0.05)
