@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,12 @@ class VirtualMachine:
         if name not in self._functions:
             self._functions[name] = self._vm[name]
         return self._functions[name](*args)
+
+    def observe(self, observer: Callable[..., None]) -> None:
+        """Have `observer(function, name, before, result, *args)` called before and after every
+        call that a function makes: kernels and the machine's own. For good: there is no way back.
+        """
+        self._vm["set_instrument"](tvm_ffi.convert(observer))
 
     def _configure_threads(self) -> None:
         # TVM has one pool of workers for each calling thread. Its size is fixed by the first use

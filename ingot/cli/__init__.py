@@ -20,6 +20,7 @@ from ingot.cli import (
     env,
     inspect,
     models,
+    profile,
     run,
     serve,
     targets,
@@ -102,6 +103,7 @@ app.command("chat")(chat.chat)
 app.command("serve")(serve.serve)
 app.command("verify")(verify.verify)
 app.command("inspect")(inspect.inspect)
+app.command("profile")(profile.profile)
 app.add_typer(bench.app, name="bench")
 app.command("models")(models.models)
 app.command("targets")(targets.targets)

@@ -1,0 +1,45 @@
+"""The limits that a profile or a forecast is set beside: given, kept, or measured now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from ingot.bench.limits.record import (
+    Limits,
+    read_limits,
+    stored_limits,
+    stored_path,
+    write_limits,
+)
+from ingot.errors import IngotError
+
+# The micro-kernels are built with the compiler's vocabulary, which stands on these.
+NEEDED = ("tvm", "torch")
+
+
+def obtain_limits(
+    threads: int, path: Path | None = None, progress: Callable[[str], None] | None = None
+) -> Limits:
+    """The limits in `path`, else those kept for this machine, else measured and kept."""
+    if path is not None:
+        return read_limits(path)
+    stored = stored_limits(threads)
+    if stored is not None:
+        return stored
+    if not can_measure():
+        raise IngotError(
+            f"there are no limits of this machine with {threads} threads, and measuring them "
+            "needs what compiling needs",
+            hint="pip install 'ingot[compile]', or give a file with --limits",
+        )
+    from ingot.bench.limits.measure import measure_limits
+
+    measured = measure_limits(threads, progress)
+    write_limits(measured, stored_path(threads))
+    return measured
+
+
+def can_measure() -> bool:
+    return all(find_spec(name) is not None for name in NEEDED)

@@ -1,0 +1,243 @@
+"""Steps of a case to times: of each kernel, of the virtual machine around them, of Python.
+
+The virtual machine calls an observer before and after everything that it calls. That takes some
+microseconds, so the whole step is timed without it first, and what of the observer falls between
+its two readings of the clock is measured and taken off.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ingot.bench.profile.case import Case
+from ingot.errors import IngotError
+from ingot.runtime.artifact.artifact import Artifact
+from ingot.runtime.engine import Engine
+from ingot.runtime.executor import CompiledExecutor
+from ingot.runtime.ffi import tvm_ffi
+from ingot.runtime.sampling import SamplingInputs
+from ingot.runtime.sampling_params import SamplingParams
+from ingot.runtime.step_inputs import StepInputs
+from ingot.runtime.vm import lend
+
+Clock = Callable[[], int]
+LEAST_CALL = "vm.builtin.tuple_getitem"
+CALIBRATION_CALLS = 500
+LEAST_SECONDS = 10e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Medians, in seconds. `kernels` in the order of the step's calls."""
+
+    python_s: float  # scheduling, building inputs, text: the engine with nothing to run
+    step_s: float  # the compiled step as the engine calls it, unobserved
+    lend_s: float  # of it: handing the inputs to compiled code
+    sample_s: float
+    kernels: tuple[tuple[str, float], ...]
+    others: dict[str, tuple[int, float]]  # what else is called: how often, and all together
+    observed_step_s: float
+    repetitions: int
+    threads: int
+
+    @property
+    def total_s(self) -> float:
+        return self.python_s + self.step_s + self.sample_s
+
+
+def measure(artifact: Artifact, case: Case, *, threads: int | None, repetitions: int) -> Timings:
+    """Time one case. The cache holds zeros: the times of kernels don't depend on values."""
+    manifest = artifact.manifest
+    case.check(manifest.step.max_context_tokens)
+    if not manifest.work:
+        raise IngotError(
+            f"{artifact.path} doesn't say what its kernels do, so they can't be profiled",
+            hint="compile it again with this version of Ingot",
+        )
+    page_size = manifest.page_size_tokens
+    python_s = time_python(artifact, case, repetitions)
+    num_pages = case.batch * case.num_pages(page_size)
+    executor, observed = (
+        CompiledExecutor(artifact, num_pages=num_pages, num_threads=threads) for _ in range(2)
+    )
+    observer = Observer()
+    observed.vm.observe(observer)
+    inputs = case.inputs(page_size, manifest.step.vocab_size)
+    logits = executor.step(inputs)
+    # In turns, so that what else the machine does meets both alike.
+    observed_s, step_s = medians_in_turns(
+        lambda: run_observed(observed, inputs, observer),
+        lambda: executor.step(inputs),
+        repetitions=repetitions,
+    )
+    sampling = greedy(case.batch)
+    sample_s = median_time(lambda: executor.sample(logits, sampling), repetitions)
+    lend_s = median_time(lambda: lend(inputs.arrays()), repetitions)
+    timings = Timings(
+        python_s=python_s,
+        step_s=step_s,
+        lend_s=lend_s,
+        sample_s=sample_s,
+        kernels=(),
+        others={},
+        observed_step_s=observed_s,
+        repetitions=repetitions,
+        threads=executor.vm.num_threads,
+    )
+    kernels = {record.kernel for record in manifest.work}
+    overheads = {name: call_overhead(args) for name, args in observer.arguments.items()}
+    return split(timings, observer.calls(), kernels, overheads)
+
+
+def split(
+    timings: Timings, calls: list[ObservedCall], kernels: set[str], overheads: dict[str, float]
+) -> Timings:
+    """Sort the observed calls into the step's kernels and everything else, less the observer's
+    share."""
+    # The cheapest call does next to nothing: what it seems to take is the observer's share too.
+    least = [call.seconds - overheads[call.name] for call in calls if call.name == LEAST_CALL]
+    share = statistics.median(least) if least else 0.0
+    of_kernels = []
+    others: dict[str, tuple[int, float]] = {}
+    for call in calls:
+        # No call takes no time, whatever is taken off.
+        seconds = max(LEAST_SECONDS, call.seconds - overheads[call.name] - share)
+        if call.name in kernels:
+            of_kernels.append((call.name, seconds))
+        else:
+            count, total = others.get(call.name, (0, 0.0))
+            others[call.name] = (count + 1, total + seconds)
+    return replace(timings, kernels=tuple(of_kernels), others=others)
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedCall:
+    name: str
+    seconds: float  # the median, the observer's own share included
+
+
+class Observer:
+    """Called by the virtual machine before and after each call; steps are alike, call by call."""
+
+    def __init__(self, clock: Clock = time.perf_counter_ns) -> None:
+        self._clock = clock
+        self.arguments: dict[str, tuple[Any, ...]] = {}  # of one call of each function
+        self._names: list[str] = []
+        self._steps: list[list[int]] = []
+        self._times: list[int] = []
+
+    def start_step(self) -> None:
+        self._names = []
+        self._times = []
+        self._steps.append(self._times)
+
+    def __call__(self, _function: Any, name: str, before: bool, _result: Any, *args: Any) -> None:
+        # The clock is read last before the call and first after it.
+        if not before:
+            self._times.append(self._clock())
+        else:
+            self._names.append(name)
+            self.arguments.setdefault(name, args)
+            self._times.append(self._clock())
+
+    def calls(self) -> list[ObservedCall]:
+        """Each call of a step, with its median over the steps but the first."""
+        steps = np.array(self._steps[1:], np.int64)  # the first one warms up
+        durations = np.median(steps[:, 1::2] - steps[:, 0::2], axis=0) / 1e9
+        return [
+            ObservedCall(name, float(seconds))
+            for name, seconds in zip(self._names, durations, strict=True)
+        ]
+
+
+def call_overhead(args: tuple[Any, ...]) -> float:
+    """What of the observer falls between its readings of the clock for a call with these arguments:
+    about as much as a call of an empty Python function through the same interface."""
+    empty = tvm_ffi.convert(lambda *args: None)
+
+    def cost() -> float:
+        start = time.perf_counter()
+        for _ in range(CALIBRATION_CALLS):
+            empty(True, LEAST_CALL, None, *args)
+        return (time.perf_counter() - start) / CALIBRATION_CALLS
+
+    return min(cost() for _ in range(3))
+
+
+def run_observed(executor: CompiledExecutor, inputs: StepInputs, observer: Observer) -> None:
+    observer.start_step()
+    executor.step(inputs)
+
+
+def median_time(call: Callable[[], object], repetitions: int) -> float:
+    return medians_in_turns(call, repetitions=repetitions)[0]
+
+
+def medians_in_turns(*calls: Callable[[], object], repetitions: int) -> list[float]:
+    """Seconds of each, called one after the other, after a turn that isn't timed."""
+    times: list[list[float]] = [[] for _ in calls]
+    for turn in range(repetitions + 1):
+        for call, of_call in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call()
+            if turn:
+                of_call.append(time.perf_counter() - start)
+    return [statistics.median(of_call) for of_call in times]
+
+
+def greedy(rows: int) -> SamplingInputs:
+    floats, ints = np.zeros(rows, np.float32), np.zeros(rows, np.int32)
+    return SamplingInputs(floats, ints, np.ones(rows, np.float32), floats, floats)
+
+
+class NothingToRun:
+    """An executor for the engine whose steps take no time."""
+
+    def step(self, inputs: StepInputs) -> None:
+        return None
+
+    def sample(self, logits: None, sampling: SamplingInputs) -> list[int]:
+        return [0] * len(sampling.temperature)
+
+
+def time_python(artifact: Artifact, case: Case, repetitions: int) -> float:
+    """The engine's own part of a step."""
+    pages = case.batch * (case.num_pages(artifact.manifest.page_size_tokens) + repetitions)
+    engine = Engine(
+        artifact,
+        num_pages=pages,
+        max_sequences=case.batch,
+        max_step_tokens=case.batch * case.context,
+        executor=NothingToRun(),  # type: ignore[arg-type] # nothing asks for more of it
+    )
+    length = case.context if case.kind == "prefill" else max(1, case.context - repetitions)
+    rng = np.random.default_rng(1)
+
+    params = SamplingParams(max_tokens=2 * repetitions, ignore_eos=True)
+
+    def add() -> list[int]:
+        prompts = rng.integers(0, artifact.manifest.step.vocab_size, (case.batch, length))
+        return [engine.add_request(prompt, params) for prompt in prompts.tolist()]
+
+    def time_step() -> float:
+        start = time.perf_counter()
+        engine.step()
+        return time.perf_counter() - start
+
+    if case.kind == "decode":
+        add()
+        engine.step()
+        return statistics.median(time_step() for _ in range(repetitions))
+    times = []
+    for _ in range(repetitions):
+        requests = add()
+        times.append(time_step())
+        for request in requests:
+            engine.abort(request)
+    return statistics.median(times)

@@ -1,0 +1,65 @@
+"""`ingot profile`: where the time of a step goes, beside what this machine's limits allow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ingot.cli.options import Artifact, Json, Threads
+
+
+def profile(
+    artifact: Artifact,
+    prefill: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="A step that reads a prompt of N tokens.")
+    ] = None,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="A step that makes one token. [default]")
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Sequences in the step.")] = 1,
+    context: Annotated[
+        int, typer.Option(min=1, help="Tokens in each sequence, for --decode.")
+    ] = 512,
+    repeat: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 20,
+    threads: Threads = None,
+    limits: Annotated[
+        Path | None, typer.Option(help="Take the limits from this file of `ingot bench limits`.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Explain the time of a step, kernel by kernel.
+
+    Each kernel's time stands beside the least that its bytes and operations allow on this machine.
+    """
+    import sys
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from ingot.bench.limits.obtain import obtain_limits
+    from ingot.bench.machine import count_usable_cores
+    from ingot.bench.profile import case as cases
+    from ingot.bench.profile.measure import measure
+    from ingot.bench.profile.report import make_profile
+    from ingot.bench.profile.table import render_profile
+    from ingot.cli.output import print_json
+    from ingot.environment import read_variable
+    from ingot.errors import UsageError
+    from ingot.runtime.artifact import load_artifact
+
+    if prefill and decode:
+        raise UsageError("--prefill and --decode are two kinds of step; give one")
+    wanted = threads or read_variable("INGOT_NUM_THREADS") or count_usable_cores()
+    case = cases.prefill(prefill, batch) if prefill else cases.decode(context, batch)
+    loaded = load_artifact(artifact)
+    found = obtain_limits(wanted, limits, lambda line: print(line, file=sys.stderr, flush=True))
+    timings = measure(loaded, case, threads=wanted, repetitions=repeat)
+    result = make_profile(loaded.manifest, case, timings, found)
+    if as_json:
+        print_json(asdict(result))
+        return
+    console = Console(highlight=False)
+    console.width = max(console.width, 150)
+    console.print(render_profile(result))

@@ -1,0 +1,79 @@
+"""Observed calls become a step's times; a tiny artifact is measured from one end to the other."""
+
+from pathlib import Path
+
+import pytest
+
+from ingot.bench.limits.record import Limits
+from ingot.bench.profile.case import Case, decode, prefill
+from ingot.bench.profile.measure import (
+    LEAST_CALL,
+    LEAST_SECONDS,
+    ObservedCall,
+    Observer,
+    Timings,
+    measure,
+    medians_in_turns,
+    split,
+)
+from ingot.bench.profile.report import make_profile
+from ingot.errors import IngotError
+from ingot.runtime.artifact import load_artifact
+
+TIMINGS = Timings(1e-5, 1e-3, 2e-6, 3e-5, (), {}, 2e-3, 3, 2)
+
+
+def test_an_observer_gives_medians_but_of_the_first_step() -> None:
+    clock = iter([0, 900, 1000, 1900, 10, 20, 30, 70, 100, 130, 140, 200])
+    observer = Observer(lambda: next(clock))
+    for _ in range(3):
+        observer.start_step()
+        for name, args in (("a", (1,)), ("b", (1, 2))):
+            observer(None, name, True, None, *args)
+            observer(None, name, False, None, *args)
+    assert observer.calls() == [ObservedCall("a", 20e-9), ObservedCall("b", 50e-9)]
+    assert observer.arguments == {"a": (1,), "b": (1, 2)}
+
+
+def test_the_observers_share_is_taken_off() -> None:
+    calls = [
+        ObservedCall("linear", 10e-6),
+        ObservedCall(LEAST_CALL, 1.5e-6),
+        ObservedCall("linear", 12e-6),
+        ObservedCall("vm.builtin.make_shape", 3e-6),
+        ObservedCall("vm.builtin.make_shape", 1e-6),
+    ]
+    overheads = {"linear": 2e-6, LEAST_CALL: 1e-6, "vm.builtin.make_shape": 1e-6}
+    found = split(TIMINGS, calls, {"linear"}, overheads)
+    assert found.kernels == (("linear", pytest.approx(7.5e-6)), ("linear", pytest.approx(9.5e-6)))
+    assert found.others["vm.builtin.make_shape"] == (2, pytest.approx(1.51e-6))
+    assert found.others[LEAST_CALL] == (1, LEAST_SECONDS)
+
+
+def test_turns_are_taken_one_after_the_other() -> None:
+    order: list[str] = []
+    medians_in_turns(lambda: order.append("a"), lambda: order.append("b"), repetitions=2)
+    assert order == ["a", "b"] * 3
+
+
+@pytest.mark.parametrize("case", [prefill(9, 2), decode(40, 2)])
+def test_a_tiny_artifact(case: Case, tiny_artifact: Path, limits: Limits) -> None:
+    artifact = load_artifact(tiny_artifact)
+    features = artifact.manifest.target.features
+    if "avx2" not in features:
+        pytest.skip("the made-up limits are of x86")
+    timings = measure(artifact, case, threads=1, repetitions=3)
+    calls = sum(len(record.calls) for record in artifact.manifest.work)
+    assert len(timings.kernels) == calls
+    profile = make_profile(artifact.manifest, case, timings, limits)
+    assert sum(row.calls for row in profile.rows if row.load) == calls
+    assert {"matmul", "paged_attention", "norm", "overhead"} <= {row.kind for row in profile.rows}
+    # A step of some 50 us on a machine with other work: no more than the order of magnitude.
+    assert 0.3 < profile.covered < 3
+
+
+def test_an_artifact_without_work_is_refused(tiny_artifact: Path) -> None:
+    artifact = load_artifact(tiny_artifact)
+    object.__setattr__(artifact, "manifest", artifact.manifest.model_copy(update={"work": ()}))
+    with pytest.raises(IngotError, match="doesn't say what its kernels do"):
+        measure(artifact, decode(4), threads=1, repetitions=1)
