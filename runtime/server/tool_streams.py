@@ -65,6 +65,7 @@ class ParsedToolStream:
         self._held = ""
         self._in_call = False
         self._is_leading = True
+        self._skips_blanks = False  # between two calls they are no content
         self._num_calls = 0
 
     def push(self, text: str) -> Piece:
@@ -92,6 +93,9 @@ class ParsedToolStream:
 
     def _take_content(self) -> str:
         """What can't be part of a call; enters the call when its start is complete."""
+        if self._skips_blanks:
+            self._held = self._held.lstrip()
+            self._skips_blanks = not self._held
         body = self._held.lstrip() if self._is_leading else self._held
         blank = len(self._held) - len(body)
         starts = [start for start in self._format.starts if self._is_leading or not start.leading]
@@ -125,8 +129,6 @@ class ParsedToolStream:
         cut = place + len(end)
         segment, self._held = self._held[:cut], self._held[cut:]
         self._in_call = False
-        # Blanks between two calls are no content.
-        self._held = self._held.lstrip() if self._held.strip() else self._held
         return segment
 
     def _parse(self, segment: str) -> tuple[list[Call], str]:
@@ -136,6 +138,7 @@ class ParsedToolStream:
             return [], segment
         if not all(call.name in self._names for call in calls):
             return [], segment
+        self._skips_blanks = True
         return calls, ""
 
     def _piece(self, content: str, calls: list[Call]) -> Piece:
@@ -145,8 +148,6 @@ class ParsedToolStream:
             name_id = make_id(self._format.id_length)
             deltas.append(ToolDelta(self._num_calls, call.arguments, name_id, call.name))
             self._num_calls += 1
-        if self._num_calls and not content.strip():
-            content = ""
         return Piece(content, tuple(deltas))
 
 
