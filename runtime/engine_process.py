@@ -7,6 +7,7 @@ It ends when the other end of the socket closes or the application dies.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -93,6 +94,9 @@ def main(descriptor: int) -> None:
     try:
         (start,) = _wait(channel)
         with Engine(start.artifact, **start.options) as engine:
+            # What is loaded now stays: the collector need not look at it during steps.
+            gc.collect()
+            gc.freeze()
             channel.send(Ready(engine.limits, engine.stats()))
             EngineProcess(engine, channel, start.parent_pid).run()
     except (EOFError, ConnectionError):

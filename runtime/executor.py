@@ -138,7 +138,8 @@ class CompiledExecutor:
 
     def sample(self, logits: Any, sampling: SamplingInputs) -> list[int]:
         tokens = self.vm.call(self._functions.sample, logits, *self._lend(sampling))
-        return [int(token) for token in self._memory.read(tokens)]
+        chosen: list[int] = self._memory.read(tokens).tolist()
+        return chosen
 
     def _lend(self, inputs: PenaltyInputs | SamplingInputs) -> list[Any]:
         """A record's arrays, in the order of its fields."""

@@ -24,6 +24,7 @@ from ingot.runtime.ffi import load_tvm_runtime, tvm_ffi
 ALIGNMENT = 64
 CPU = 1  # DLPack's device type
 POOLED = 2  # TVM's allocator that keeps freed memory for the next step
+MAX_LENT = 64  # sets of small tensors, by their shapes
 SHARE_ALL_CORES = -3  # TVM's affinity mode that pins no thread to one core
 
 
@@ -45,16 +46,21 @@ def as_tensor(array: NDArray[Any]) -> Any:
 
 
 def lend(arrays: Sequence[NDArray[Any]]) -> list[Any]:
-    """Copy small arrays to 64-byte boundaries of one buffer, and lend the copies."""
+    """Copy small arrays and lend the copies."""
+    return [as_tensor(copy) for copy in copy_aligned(arrays)]
+
+
+def copy_aligned(arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Copies at 64-byte boundaries of one buffer."""
     ends = list(accumulate(_round_up(array.nbytes) for array in arrays))
     buffer = aligned_zeros((ends[-1],), np.uint8)
-    tensors = []
+    copies = []
     for array, end in zip(arrays, ends, strict=True):
         start = end - _round_up(array.nbytes)
         copy = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
         copy[...] = array
-        tensors.append(as_tensor(copy))
-    return tensors
+        copies.append(copy)
+    return copies
 
 
 def _round_up(num_bytes: int) -> int:
@@ -127,6 +133,9 @@ class VirtualMachine:
 class HostMemory:
     """Arrays as compiled code for a CPU takes them: lent where they lie, never copied for long."""
 
+    def __init__(self) -> None:
+        self._lent: dict[tuple[Any, ...], tuple[list[NDArray[Any]], list[Any]]] = {}
+
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
         return as_tensor(aligned_zeros(shape, dtype))
 
@@ -134,7 +143,19 @@ class HostMemory:
         return as_tensor(array)
 
     def lend(self, arrays: Sequence[NDArray[Any]]) -> list[Any]:
-        return lend(arrays)
+        """Copies, which the next call with the same shapes overwrites: steps of a batch that
+        decodes are alike, and making tensors takes longer than filling them."""
+        shapes = tuple((array.shape, array.dtype.char) for array in arrays)
+        known = self._lent.get(shapes)
+        if known is None:
+            if len(self._lent) >= MAX_LENT:
+                self._lent.clear()
+            copies = copy_aligned(arrays)
+            known = self._lent[shapes] = copies, [as_tensor(copy) for copy in copies]
+        else:
+            for copy, array in zip(known[0], arrays, strict=True):
+                copy[...] = array
+        return known[1]
 
     def read(self, tensor: Any) -> NDArray[Any]:
         return as_array(tensor)
