@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingot.cli.options import Artifact, Threads
+from ingot.cli.options import Artifact, Draft, Speculate, Threads
 from ingot.cli.sampling import takes_sampling
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ def chat(
     *,
     params: SamplingParams,
     system: Annotated[str, typer.Option(help="Instructions for the model.")] = "",
+    speculate: Speculate = False,
+    draft: Draft = None,
     threads: Threads = None,
 ) -> None:
     """Talk to an artifact.
@@ -111,7 +113,13 @@ def chat(
     from ingot.runtime import Engine
 
     threads = threads or read_variable("INGOT_NUM_THREADS")
-    with Engine(artifact, num_threads=threads, max_sequences=1) as engine:
+    with Engine(
+        artifact,
+        num_threads=threads,
+        max_sequences=1,
+        speculation="prompt-lookup" if speculate else None,
+        draft=draft,
+    ) as engine:
         conversation = Conversation(engine, params, system)
         print(HELP, file=sys.stderr)
         while (line := read_line()) is not None:

@@ -13,6 +13,14 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Threads for compiled code. [default: INGOT_NUM_THREADS or all]"),
 ]
+Draft = Annotated[
+    Path | None,
+    typer.Option(metavar="ARTIFACT", help="A smaller model of the same vocabulary, to guess."),
+]
+Speculate = Annotated[
+    bool,
+    typer.Option("--speculate", help="Guess from what was said before. The text is the same."),
+]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings.")
 ]

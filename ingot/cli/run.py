@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingot.cli.options import Artifact, Json, Threads
+from ingot.cli.options import Artifact, Draft, Json, Speculate, Threads
 from ingot.cli.sampling import takes_sampling
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ def run(
     prompt: Annotated[str, typer.Argument(help="Text to continue; - reads it from stdin.")],
     *,
     params: SamplingParams,
+    speculate: Speculate = False,
+    draft: Draft = None,
     threads: Threads = None,
     eager: Annotated[
         str | None,
@@ -54,7 +56,13 @@ def run(
             print(f"{text}{continuation}")
         return
     threads = threads or read_variable("INGOT_NUM_THREADS")
-    with Engine(artifact, num_threads=threads, max_sequences=1) as engine:
+    with Engine(
+        artifact,
+        num_threads=threads,
+        max_sequences=1,
+        speculation="prompt-lookup" if speculate else None,
+        draft=draft,
+    ) as engine:
         if as_json:
             print_json(asdict(engine.generate(text, params)[0]))
             return

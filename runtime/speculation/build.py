@@ -16,7 +16,6 @@ from ingot.runtime.kv import PagePool
 from ingot.runtime.limits import Limits
 from ingot.runtime.speculation.draft_model import DraftModel
 from ingot.runtime.speculation.prompt_lookup import PromptLookup
-from ingot.runtime.speculation.proposer import Proposer
 from ingot.runtime.speculation.speculator import Speculator
 
 SpeculationKind = Literal["prompt-lookup", "draft"]
@@ -52,9 +51,10 @@ def create_speculator(
     clock: Callable[[], float],
 ) -> Speculator | None:
     """None where no speculation is wanted."""
-    proposer: Proposer
+    proposer: DraftModel | PromptLookup
     if options.draft is not None:
         proposer = _load_draft(options.draft, artifact, limits, num_threads)
+        proposer.time_guess(clock)
     elif options.kind == "prompt-lookup":
         proposer = PromptLookup()
     else:

@@ -7,6 +7,7 @@ for together, one step of the draft model for each place.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
@@ -21,6 +22,9 @@ from ingot.runtime.sequence import Sequence
 from ingot.runtime.speculation.proposer import Wish
 from ingot.runtime.step_inputs import build_step_inputs
 from ingot.runtime.text_stream import TextStream
+
+WARM_UP_STEPS = 5
+MAX_BEHIND = 8  # tokens that are read along with the first guess
 
 
 def greedy(num_rows: int) -> SamplingInputs:
@@ -72,20 +76,20 @@ def _mirror() -> Mirror:
 
 @dataclass(slots=True)
 class DraftModel:
-    """`max_step_tokens` tokens are computed by one step at most: a sequence that has more to catch
-    up with gets no guesses before the draft model has read them."""
+    """A sequence that is far ahead of its copy gets no guesses before the draft model has read what
+    it missed, `max_step_tokens` tokens at a time."""
 
     executor: Executor
     pool: PagePool
     vocab_size: int  # of the model that verifies
     max_context_tokens: int
     max_step_tokens: int
-    costs_time: bool = True
+    guess_s: float = 1e-9
     _mirrors: dict[Sequence, Mirror] = field(default_factory=dict)
 
     def propose(self, wishes: Seq[Wish]) -> list[list[int]]:
         guesses: list[list[int]] = [[] for _ in wishes]
-        active = self._prepare(wishes)
+        active = self._catch_up(wishes, self._prepare(wishes))
         while active:
             copies = [self._mirrors[wishes[place].sequence].copy for place in active]
             tokens = self._step(copies)
@@ -120,6 +124,14 @@ class DraftModel:
             ready.append(place)
         return ready
 
+    def _catch_up(self, wishes: Seq[Wish], ready: list[int]) -> list[int]:
+        """Read what was missed; returns the wishes whose copies were not behind."""
+        copies = {place: self._mirrors[wishes[place].sequence].copy for place in ready}
+        behind = [copy for copy in copies.values() if copy.num_uncached_tokens > MAX_BEHIND]
+        if behind:
+            self._step(behind)
+        return [place for place in ready if copies[place] not in behind]
+
     def _step(self, copies: Seq[Sequence]) -> list[int | None]:
         """The likeliest next token of each; None where there was no room to read all before it."""
         chunks: list[ScheduledChunk] = []
@@ -145,6 +157,20 @@ class DraftModel:
         tokens = self.executor.sample(logits, greedy(len(complete)))
         found = dict(zip(complete, tokens, strict=True))
         return [found.get(copy) for copy in copies]
+
+    def time_guess(self, clock: Callable[[], float]) -> None:
+        """Measure the least that a guess takes, on a page that nobody has yet."""
+        copy = _mirror().copy
+        copy.tokens = [0]
+        copy.pages.extend(self.pool.allocate(1))
+        seconds = []
+        for _ in range(WARM_UP_STEPS):
+            copy.num_cached_tokens = 0
+            start_s = clock()
+            self._step([copy])
+            seconds.append(clock() - start_s)
+        self.pool.free(copy.pages)
+        self.guess_s = min(seconds)
 
     def forget(self, sequence: Sequence) -> None:
         mirror = self._mirrors.pop(sequence, None)

@@ -1,9 +1,9 @@
 """Turns acceptance and measured cost into how many guesses each sequence gets in a step.
 
 A guess is worth its time while the tokens that it is likely to bring, over the time of the step,
-raise the rate of the whole batch. What speculation has lost against plain steps is kept in an
-account; when the loss passes a small share of the time, speculation pauses until the share is
-small again. So a prediction that is wrong costs little, and is corrected by trying again later.
+raise the rate of the whole batch. An account bounds what a wrong prediction costs: every step pays
+a small share of its time in, what speculation loses against plain steps is taken out, what it wins
+is put in. Overdrawn, speculation pauses. What was learned fades, so it is tried again later.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from ingot.runtime.speculation.cost import StepCost
 
 MIN_GAIN = 1.03  # of the batch's rate, or a plain step is taken
 MAX_LOSS = 0.02  # of the time that steps take may be lost by trying
-LOSS_FADE = 0.995  # of the account, at each step: it remembers some 200
+MAX_SAVINGS = 64  # plain steps: more is not kept for worse times
+TRIAL_STEPS = 8  # that follow once a draft model has read what it missed, for it was paid for
 PLAIN_EVERY = 64  # steps: how often the cost of a plain step is measured afresh
 MIN_CHANCE = 0.05  # of acceptance, below which a guess is not thought about
 SEQUENCE_FADE = 0.9
@@ -40,19 +41,23 @@ class Governor:
     """`max_tokens` guesses for one sequence and step at most."""
 
     max_tokens: int
+    guess_s: float = 0.0  # the least that one guess takes
     cost: StepCost = field(default_factory=StepCost)
     _overall: Acceptance = field(default_factory=lambda: Acceptance(ENGINE_FADE))
     _each: dict[Sequence, Acceptance] = field(default_factory=dict)
-    _propose_s: float = 0.0  # for one guess of each sequence
-    _lost_s: float = 0.0
-    _total_s: float = 0.0
+    _propose_s: float = field(init=False)  # for one guess of each sequence
+    _account_s: float = 0.0
+    _num_trials: int = 0  # steps of a trial that are left
     _num_steps: int = 0
     _last_plain: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._propose_s = self.guess_s
 
     def may_speculate(self, batch: int) -> bool:
         """Whether a step of that many sequences may carry guesses. Free to ask."""
         is_measured = self._num_steps - self._last_plain.get(batch, -PLAIN_EVERY) < PLAIN_EVERY
-        return is_measured and self._lost_s <= MAX_LOSS * self._total_s
+        return is_measured and (self._account_s >= 0 or self._num_trials > 0)
 
     def choose(self, sequences: Seq[Sequence], limits: Seq[int]) -> list[int]:
         """How many guesses each sequence gets in the coming step, of at most `limits`."""
@@ -88,26 +93,33 @@ class Governor:
                 guesses.append((gain, -depth, owner))
         return guesses
 
-    def record(self, outcomes: Seq[Outcome], step_s: float, propose_s: float = 0.0) -> None:
-        """A step of nothing but single tokens and guesses is over."""
+    def record(
+        self,
+        outcomes: Seq[Outcome],
+        step_s: float,
+        propose_s: float = 0.0,
+        *,
+        was_catching_up: bool = False,
+    ) -> None:
+        """A step of nothing but single tokens and guesses is over. `was_catching_up` says that the
+        time for guesses went into what they need."""
         batch = len(outcomes)
         num_proposed = sum(outcome.num_proposed for outcome in outcomes)
         self._num_steps += 1
         self.cost.record(batch + num_proposed, step_s)
-        self._lost_s *= LOSS_FADE
-        self._total_s = self._total_s * LOSS_FADE + step_s + propose_s
-        self._lost_s += propose_s
+        plain_s = self.cost.predict(batch)
+        self._account_s += MAX_LOSS * (step_s + propose_s) - propose_s
+        self._num_trials = TRIAL_STEPS if was_catching_up else max(0, self._num_trials - 1)
         if num_proposed:
             num_tokens = batch + sum(outcome.num_accepted for outcome in outcomes)
-            plain_s = self.cost.predict(batch) * num_tokens / batch
-            self._lost_s += step_s - plain_s
-            # What was won earlier pays for little of what is lost later.
-            self._lost_s = max(self._lost_s, -MAX_LOSS * self._total_s)
+            self._account_s += plain_s * num_tokens / batch - step_s
             depth = max(outcome.num_proposed for outcome in outcomes)
             self._propose_s += PROPOSE_WEIGHT * (propose_s / depth - self._propose_s)
         else:
             self._last_plain[batch] = self._num_steps
             self._overall.fade_by(IDLE_FADE)
+            self._propose_s = max(self.guess_s, self._propose_s * IDLE_FADE)
+        self._account_s = min(self._account_s, MAX_SAVINGS * plain_s)
         for outcome in outcomes:
             self._learn(outcome)
 

@@ -58,7 +58,7 @@ def _common_end(tokens: Seq[int], place: int) -> int:
 class PromptLookup:
     """Proposes from prompt and output alike. Good where the answer repeats or edits its prompt."""
 
-    costs_time = False
+    guess_s = 0.0
 
     def __init__(self) -> None:
         self._indices: dict[Sequence, PairIndex] = {}

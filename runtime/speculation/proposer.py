@@ -20,7 +20,7 @@ class Wish:
 class Proposer(Protocol):
     """Guesses that cost time are asked for when their number is known, free ones before."""
 
-    costs_time: bool
+    guess_s: float  # the least that one guess takes; 0 if nearly nothing
 
     def propose(self, wishes: Seq[Wish]) -> list[list[int]]:
         """The guesses for each wish, perhaps none. Changes nothing that shows in the output."""

@@ -19,16 +19,18 @@ class Speculator:
 
     def __init__(self, proposer: Proposer, max_tokens: int, clock: Callable[[], float]) -> None:
         self.proposer = proposer
-        self.governor = Governor(max_tokens)
+        self.governor = Governor(max_tokens, proposer.guess_s)
         self._max_tokens = max_tokens
         self._clock = clock
         self._propose_s = 0.0
+        self._wanted = False
         self._accepted: dict[Sequence, int] = {}  # before the step
 
     def propose(self, running: Seq[Sequence]) -> None:
         """Set each sequence's `proposed`. While a prompt is read there are no guesses: such a step
         is long in any case, and its time says nothing about theirs."""
         self._propose_s = 0.0
+        self._wanted = False
         self._accepted = {}
         if not running or any(sequence.num_uncached_tokens > 1 for sequence in running):
             return
@@ -37,9 +39,10 @@ class Speculator:
         start_s = self._clock()
         self._accepted = {sequence: sequence.num_accepted_tokens for sequence in running}
         limits = [self._limit(sequence) for sequence in running]
-        if self.proposer.costs_time:
+        if self.proposer.guess_s:
             counts = self.governor.choose(running, limits)
             guesses = self._ask(running, counts)
+            self._wanted = any(counts)
         else:
             guesses = self._ask(running, limits)
             counts = self.governor.choose(running, [len(guess) for guess in guesses])
@@ -86,7 +89,12 @@ class Speculator:
             )
             for chunk in chunks
         ]
-        self.governor.record(outcomes, step_s - self._propose_s, self._propose_s)
+        self.governor.record(
+            outcomes,
+            step_s - self._propose_s,
+            self._propose_s,
+            was_catching_up=self._wanted and not any(outcome.num_proposed for outcome in outcomes),
+        )
 
     def _count_accepted(self, chunk: ScheduledChunk) -> int:
         if not chunk.num_proposed:

@@ -84,7 +84,7 @@ def test_catches_up_after_a_pause(make_draft: Callable[..., Any], toy: ModuleTyp
 
 def test_no_room(make_draft: Callable[..., Any], toy: ModuleType) -> None:
     draft = make_draft(num_pages=4, max_context_tokens=20)
-    talks = [Talk([1] * 9), Talk([2] * 9)]
+    talks = [Talk([1] * 8), Talk([2] * 8)]
     assert [len(g) for g in guess(draft, talks, [3, 3])] == [3, 0], "pages for one of them"
     draft.forget(talks[0])  # type: ignore[arg-type]
     draft.forget(talks[0])  # type: ignore[arg-type]

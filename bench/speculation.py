@@ -1,0 +1,167 @@
+"""Measures an artifact with and without speculation: prompts to speed-up, acceptance and sameness.
+
+All ways run in turns in one process, on the same prompts: what else the machine does disturbs them
+alike. The first turn warms up and is not counted; the governor keeps what it learned.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from ingot.bench.machine import Machine, describe_machine
+from ingot.runtime import Engine, SamplingParams
+from ingot.runtime.speculation.build import SpeculationKind
+
+SOURCES = (
+    inspect.getsource,
+    textwrap.wrap,
+    textwrap.dedent,
+    inspect.cleandoc,
+    inspect.getmodule,
+    inspect.getfile,
+    textwrap.indent,
+    inspect.getcallargs,
+)
+MAX_SOURCE_LINES = 30
+TASKS = ("edit", "write")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to run the model, on one task and batch size. Times are medians over turns."""
+
+    task: str
+    batch: int
+    speculation: SpeculationKind | None
+    tokens_per_s: float
+    speedup: float
+    acceptance: float | None  # of what was proposed; None where nothing was
+    tokens_per_step: float  # and sequence
+    same_text: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SpeculationReport:
+    machine: Machine
+    artifact: str
+    draft: str | None
+    threads: int
+    new_tokens: int
+    turns: int
+    ways: tuple[Way, ...]
+
+
+def make_prompt(task: str, index: int) -> str:
+    """`edit`: a function, and the start of its second version, which repeats most of the first.
+    `write`: the start of a function that is nowhere in the prompt."""
+    function = SOURCES[index % len(SOURCES)]
+    lines = inspect.getsource(function).splitlines()[:MAX_SOURCE_LINES]
+    if task == "write":
+        return "\n".join(lines[: len(lines) // 3])
+    source = "\n".join(lines)
+    return f"{source}\n\n\n# The same function with another name:\n{lines[0]}\n"
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What one engine did on one case."""
+
+    seconds: list[float]
+    texts: list[str]
+    num_tokens: int = 0
+    num_steps: int = 0
+    num_proposed: int = 0
+    num_accepted: int = 0
+
+
+def measure_speculation(
+    artifact: Path,
+    draft: Path | None,
+    *,
+    batches: Sequence[int] = (1, 8),
+    new_tokens: int = 128,
+    turns: int = 5,
+    threads: int | None = None,
+    report_progress: Callable[[str], None] = lambda line: None,
+) -> SpeculationReport:
+    """Every way on every task and batch size."""
+    machine = describe_machine()
+    kinds: list[SpeculationKind | None] = [None, "prompt-lookup"] + (["draft"] if draft else [])
+    ways: list[Way] = []
+    with ExitStack() as stack:
+        engines = {
+            kind: stack.enter_context(
+                Engine(
+                    artifact,
+                    num_threads=threads,
+                    max_sequences=max(batches),
+                    speculation=kind,
+                    draft=draft if kind == "draft" else None,
+                )
+            )
+            for kind in kinds
+        }
+        for task in TASKS:
+            for batch in batches:
+                report_progress(f"{task}, batch {batch}")
+                prompts = [make_prompt(task, index) for index in range(batch)]
+                tallies = {kind: _Tally([], []) for kind in kinds}
+                for turn in range(turns + 1):
+                    for kind, engine in engines.items():
+                        _run(engine, prompts, new_tokens, tallies[kind], is_counted=turn > 0)
+                ways += _compare(task, batch, tallies)
+        num_threads = threads or machine.usable_cores
+    return SpeculationReport(
+        machine, artifact.name, draft.name if draft else None, num_threads, new_tokens, turns, tuple(ways)
+    )
+
+
+def _run(
+    engine: Engine, prompts: list[str], new_tokens: int, tally: _Tally, *, is_counted: bool
+) -> None:
+    """One turn. The prompts' prefix is computed anew: nothing but the steps should differ."""
+    before = engine.stats().counters
+    params = SamplingParams(max_tokens=new_tokens, ignore_eos=True)
+    start_s = time.perf_counter()
+    completions = engine.generate(prompts, params)
+    seconds = time.perf_counter() - start_s
+    if not is_counted:
+        return
+    after = engine.stats().counters
+    decode_s = max(completion.stats.tpot_s for completion in completions) * (new_tokens - 1)
+    tally.seconds.append(min(decode_s, seconds))
+    tally.texts = [completion.text for completion in completions]
+    tally.num_tokens += after.num_output_tokens - before.num_output_tokens
+    tally.num_steps += after.num_steps - before.num_steps
+    tally.num_proposed += after.num_proposed_tokens - before.num_proposed_tokens
+    tally.num_accepted += after.num_accepted_tokens - before.num_accepted_tokens
+
+
+def _compare(task: str, batch: int, tallies: dict[SpeculationKind | None, _Tally]) -> list[Way]:
+    plain = tallies[None]
+    ways = []
+    for kind, tally in tallies.items():
+        seconds = median(tally.seconds)
+        ratios = [a / b for a, b in zip(plain.seconds, tally.seconds, strict=True)]
+        num_tokens = tally.num_tokens / len(tally.seconds)
+        ways.append(
+            Way(
+                task=task,
+                batch=batch,
+                speculation=kind,
+                tokens_per_s=num_tokens / seconds,
+                # Turn by turn: what disturbs a turn disturbs all of its runs.
+                speedup=median(ratios),
+                acceptance=tally.num_accepted / tally.num_proposed if tally.num_proposed else None,
+                tokens_per_step=tally.num_tokens / tally.num_steps / batch,
+                same_text=tally.texts == plain.texts,
+            )
+        )
+    return ways

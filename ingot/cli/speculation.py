@@ -1,0 +1,81 @@
+"""`ingot bench speculation`: with and without guesses, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ingot.cli.options import Artifact, Draft, Json, Threads
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ingot.bench.speculation import SpeculationReport
+
+
+def speculation(
+    artifact: Artifact,
+    draft: Draft = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(min=1, metavar="N", help="Batch size. Repeatable. [default: 1 and 8]"),
+    ] = None,
+    new_tokens: Annotated[int, typer.Option(min=2, help="Tokens to generate.")] = 128,
+    repeat: Annotated[int, typer.Option(min=1, help="Timed turns.")] = 5,
+    threads: Threads = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figures to this .json too.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what speculation brings: by prompt lookup, and by a draft artifact if one is given.
+
+    Greedy, on Python code that is to be edited (the answer repeats the prompt) and to be written.
+    """
+    import json
+    import sys
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from ingot.bench.speculation import measure_speculation
+    from ingot.cli.output import print_json
+    from ingot.environment import read_variable
+
+    report = measure_speculation(
+        artifact,
+        draft,
+        batches=tuple(batch or (1, 8)),
+        new_tokens=new_tokens,
+        turns=repeat,
+        threads=threads or read_variable("INGOT_NUM_THREADS"),
+        report_progress=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    if out is not None:
+        out.write_text(json.dumps(asdict(report), indent=1) + "\n")
+    if as_json:
+        print_json(asdict(report))
+        return
+    Console(highlight=False).print(render(report))
+
+
+def render(report: SpeculationReport) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"{report.artifact} on {report.machine.cpu}", title_justify="left")
+    for heading in ("task", "batch", "speculation"):
+        table.add_column(heading)
+    for heading in ("tokens/s", "speed-up", "accepted", "tokens a step", "same text"):
+        table.add_column(heading, justify="right")
+    for way in report.ways:
+        table.add_row(
+            way.task,
+            str(way.batch),
+            way.speculation or "none",
+            f"{way.tokens_per_s:,.0f}",
+            f"{way.speedup:.2f}",
+            "" if way.acceptance is None else f"{way.acceptance:.0%}",
+            f"{way.tokens_per_step:.2f}",
+            "yes" if way.same_text else "no",
+        )
+    return table
