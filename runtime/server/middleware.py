@@ -62,7 +62,7 @@ class Gate:
         if not allowed:
             return
         host = headers.get("host", "")
-        name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+        name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
         if name.lower() not in allowed:
             raise ApiError(
                 421, f"this server is not called {name!r}; --allowed-host adds a name to it"

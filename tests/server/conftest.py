@@ -76,7 +76,9 @@ class FakeEngine:
                 for index, output in enumerate(outputs):
                     if place < len(output):
                         if self.break_after is not None and place >= self.break_after:
-                            yield Chunk(0, "", (), (), "error", None, index, "its grammar broke")
+                            yield Chunk(
+                                0, "", (), (), "error", index=index, error="its grammar broke"
+                            )
                         yield output[place]
                 await self._wait()
             is_done = True
