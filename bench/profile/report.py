@@ -97,15 +97,15 @@ def load_of(
     stored = record.weight_bytes + evaluate(record.kv_bytes, dimensions)
     activations = evaluate(record.activation_bytes, dimensions)
     operations = evaluate(record.operations, dimensions)
-    bandwidth = limits.read_bandwidth(resident_bytes if stored else activations)
-    nearby = limits.read_bandwidth(activations)
+    far, near = limits.read_bandwidth(resident_bytes), limits.read_bandwidth(activations)
+    far_s, near_s = stored / far.best, activations / near.best
     peak = limits.peak(record.arithmetic, manifest.target.features)
     return Load(
         bytes=stored + activations,
         operations=operations,
-        memory_s=stored / bandwidth.best + activations / nearby.best,
+        memory_s=far_s + near_s,
         compute_s=operations / peak.best,
-        bandwidth=bandwidth.name,
+        bandwidth=(far if far_s >= near_s else near).name,
         peak=peak.name,
     )
 
@@ -178,11 +178,12 @@ def kernel_row(
 
 
 def name_of(record: WorkRecord) -> str:
-    """Where the kernel is in the model, or what it is where several of them read no weight."""
+    """Where the kernel is in the model, or what it is where it reads no weight."""
     if record.op == "core":
         return record.kernel
     place = record.place.removeprefix("model.")
-    return place if record.op in ("matmul", record.place) else f"{record.op} {place}"
+    # A tied table is read by the embedding and by the head.
+    return f"embedding {place}" if record.op == "embedding" else place
 
 
 def explain(

@@ -27,6 +27,7 @@ def profile(
     limits: Annotated[
         Path | None, typer.Option(help="Take the limits from this file of `ingot bench limits`.")
     ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with a roofline plot.")] = None,
     as_json: Json = False,
 ) -> None:
     """Explain the time of a step, kernel by kernel.
@@ -57,6 +58,10 @@ def profile(
     found = obtain_limits(wanted, limits, lambda line: print(line, file=sys.stderr, flush=True))
     timings = measure(loaded, case, threads=wanted, repetitions=repeat)
     result = make_profile(loaded.manifest, case, timings, found)
+    if html is not None:
+        from ingot.bench.profile.page import write_page
+
+        write_page(result, html)
     if as_json:
         print_json(asdict(result))
         return
