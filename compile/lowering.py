@@ -7,7 +7,7 @@ tuple of stored weights. Operators without a kernel of ours stay core Relax and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tvm
@@ -222,9 +222,41 @@ class Lowering:
         rows = self._graph.old_value(self._graph.old_value(var).args[0])
         role = "head" if is_op(rows, "ingot.gather_rows") else "linear"
         spec = self._matrix_spec(weight, role, has_bias=bool(bias))
+        return self._like(self._linear(spec, x, weight, bias), call)
+
+    def _linear(
+        self, spec: matmul.LinearSpec, x: relax.Expr, weight: relax.Expr, bias: list[relax.Expr]
+    ) -> relax.Expr:
         operands = [self._flat(x), *self._weights.matrix(weight, spec), *map(self._plain, bias)]
-        result = self._call("matmul", spec, operands, [shape_of(operands[0])[0], spec.out_features])
-        return self._like(result, call)
+        return self._call("matmul", spec, operands, [shape_of(operands[0])[0], spec.width])
+
+    def _lower_gated_linear(self, var: relax.Var, call: relax.Call) -> relax.Expr:
+        x, weight, *bias = call.args
+        kind, width = attributes(call)["kind"], int(shape_of(call)[-1])
+        spec = self._matrix_spec(weight, "linear", has_bias=bool(bias))
+        if matmul.can_gate(width, self._target):
+            weight, *bias = (self._gates_beside_ups(expr) for expr in (weight, *bias))
+            return self._like(self._linear(replace(spec, gate=kind), x, weight, bias), call)
+        gate_up = self._linear(spec, x, weight, bias)
+        apart = activation.ActivationSpec(kind, width, gated="gate_up")
+        out = self._call("activation", apart, [gate_up], [shape_of(gate_up)[0], width])
+        return self._like(out, call)
+
+    def _gates_beside_ups(self, expr: relax.Expr) -> relax.Expr:
+        """The weight `[gates then ups, ...]` with a vector of gates before each vector of ups."""
+        rows, *inner = (int(extent) for extent in shape_of(expr))
+        lanes = self._target.float32_lanes
+        halves = self._weight(relax.op.reshape(expr, [2, rows // 2 // lanes, lanes, *inner]))
+        axes = [1, 0, *range(2, 3 + len(inner))]
+        turns = self._weight(relax.op.permute_dims(halves, axes))
+        return self._weight(relax.op.reshape(turns, [rows, *inner]))
+
+    def _weight(self, expr: relax.Expr) -> relax.Var:
+        """A variable for what is made of a weight when the weights are written."""
+        value = self._graph.builder.normalize(expr)
+        var = relax.Var("weight", value.ty)
+        self._graph.define(var, value)
+        return var
 
     def _lower_embedding(self, var: relax.Var, call: relax.Call) -> relax.Expr:
         ids, table = call.args

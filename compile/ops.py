@@ -52,6 +52,10 @@ def _residual_norm(call: relax.Call) -> Any:
     return relax.TupleType([_type(call.args[0]), _type(call.args[0])])
 
 
+def _gated_linear(call: relax.Call) -> Any:
+    return _replace_last(call, _type(call.args[1]).shape.values[0] // 2)
+
+
 def _gated_activation(call: relax.Call) -> Any:
     if len(call.args) == 2:
         return _type(call.args[0])
@@ -61,6 +65,7 @@ def _gated_activation(call: relax.Call) -> Any:
 # name -> (what its result is, the names of its operands)
 _OPERATORS: dict[str, tuple[Infer, str]] = {
     "linear": (_linear, "x weight [bias]"),
+    "gated_linear": (_gated_linear, "x gate_up_weight [bias]"),
     "embedding": (_embedding, "ids table"),
     "gather_rows": (_gather_rows, "x rows"),
     "paged_attention": (_paged_attention, "q k v [sinks] [slopes] [cos sin]"),

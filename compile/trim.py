@@ -13,7 +13,7 @@ import tvm
 from tvm import relax
 from tvm_ffi import StructuralKey
 
-from ingot.compile.graph import bindings_of, is_op
+from ingot.compile.graph import bindings_of, is_op, operands_of
 
 # Give the same value for the same arguments: a tensor over a buffer, another shape of a tensor.
 VIEWS = ("relax.memory.alloc_tensor", "relax.reshape")
@@ -110,6 +110,9 @@ def _drop_checks(function: relax.Function) -> relax.Function:
         for binding in bindings_of(function)
         if not (_is_pure_check(binding.value) and binding.value.args[0] in members)
     ]
+    used = {operand for binding in kept for operand in operands_of(binding.value)}
+    used.add(function.body.body)
+    kept = [binding for binding in kept if binding.var not in members or binding.var in used]
     return _with_body(function, kept, function.body.body)
 
 

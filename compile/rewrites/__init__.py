@@ -10,6 +10,7 @@ import tvm
 from ingot.compile.graph import Rewritten
 from ingot.compile.rewrites.clean_up import clean_up
 from ingot.compile.rewrites.fuse_activation import fuse_activation, fuse_gated_activation
+from ingot.compile.rewrites.fuse_gated_linear import fuse_gated_linear
 from ingot.compile.rewrites.fuse_norm import fuse_norm, fuse_residual_norm
 from ingot.compile.rewrites.fuse_rope import fuse_rope
 from ingot.compile.rewrites.fuse_rope_write import fuse_rope_write
@@ -44,6 +45,7 @@ REWRITES: tuple[Rewrite, ...] = (
     Rewrite("clean_up", _without_formats(clean_up)),
     Rewrite("merge_linears", merge_linears),
     Rewrite("fuse_gated_activation", _without_formats(fuse_gated_activation)),
+    Rewrite("fuse_gated_linear", _without_formats(fuse_gated_linear)),
     Rewrite("fuse_residual_norm", _without_formats(fuse_residual_norm)),
     Rewrite("fuse_rope_write", _without_formats(fuse_rope_write)),
     Rewrite("clean_up", _without_formats(clean_up)),

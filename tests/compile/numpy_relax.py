@@ -206,5 +206,6 @@ _INGOT: dict[str, Callable[..., Any]] = {
     "rope": lambda call, *operands: _rope(attributes(call), *operands),
     "activation": lambda call, x: activation_reference(attributes(call)["kind"], x),
     "gated_activation": _gated,
+    "gated_linear": lambda call, x, weight, bias=0.0: _gated(call, x @ weight.T + bias),
     "paged_attention": _paged_attention,
 }

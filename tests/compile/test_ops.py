@@ -26,6 +26,7 @@ CASES: dict[str, tuple[list[relax.Var], list[object]]] = {
     "norm": ([tensor(1, N, 6), tensor(6)], [1, N, 6]),
     "rope": ([tensor(1, N, 4, 8), tensor(1, N, 8), tensor(1, N, 8)], [1, N, 4, 8]),
     "activation": ([tensor(1, N, 6)], [1, N, 6]),
+    "gated_linear": ([tensor(1, N, 6), tensor(8, 6)], [1, N, 4]),
     "gated_activation": ([tensor(1, N, 6), tensor(1, N, 6)], [1, N, 6]),
 }
 

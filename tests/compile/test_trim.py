@@ -20,7 +20,7 @@ WIDTH = 16
 
 
 def stack_of_layers() -> tvm.IRModule:
-    """x becomes (x + w) * (x - w), layer after layer; the weights come in a tuple as a step has them."""
+    """x becomes (x + w) * (x - w), layer after layer, the weights in a tuple like a step's."""
     n = tvm.tirx.Var("n", "int64")
     x = relax.Var("x", relax.TensorType([n, WIDTH], "float32"))
     member = relax.TensorType([WIDTH], "float32")
@@ -63,6 +63,11 @@ def test_each_view_is_made_once(calls: Counter[str]) -> None:
     # The layers write to two buffers in turn, and the last to the result.
     assert 0 < calls["vm.builtin.alloc_tensor"] + calls["relax.vm.alloc_tensor"] <= 3
     assert 0 < calls["vm.builtin.reshape"] <= 2 * 3
+
+
+def test_each_member_of_a_tuple_is_taken_once(planned: tvm.IRModule) -> None:
+    values = [binding.value for binding in bindings_of(planned[GRAPH])]
+    assert sum(isinstance(value, relax.TupleGetItem) for value in values) == LAYERS
 
 
 def test_weights_are_not_checked_and_inputs_are(calls: Counter[str]) -> None:

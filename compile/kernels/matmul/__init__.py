@@ -5,6 +5,7 @@ from ingot.compile.kernels.matmul.packing import pack, unpack
 from ingot.compile.kernels.matmul.spec import (
     LinearSpec,
     PackedTensor,
+    can_gate,
     effective_activations,
     packed_tensors,
 )
@@ -13,6 +14,7 @@ __all__ = [
     "LinearSpec",
     "PackedTensor",
     "build",
+    "can_gate",
     "effective_activations",
     "pack",
     "packed_tensors",

@@ -1,4 +1,4 @@
-"""Turn a `LinearSpec` into a CPU kernel: out[n, N] = x[n, K] @ weight.T + bias.
+"""Turn a `LinearSpec` into a CPU kernel: out[n, N] = x[n, K] @ weight.T + bias, gated or not.
 
 x: [n, K] float32, row major; weight: packed as `spec.py` draws it; out: [n, N] float32.
 
@@ -13,10 +13,12 @@ result does not depend on how many rows come with it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from tvm import tirx
 
+from ingot.compile.kernels.activation.cpu import FUNCTIONS
 from ingot.compile.kernels.matmul.cpu_dot import DotTiles
 from ingot.compile.kernels.matmul.cpu_float import FloatTiles
 from ingot.compile.kernels.matmul.spec import Layout, LinearSpec, layout, packed_tensors
@@ -61,7 +63,8 @@ class Tiles(Protocol):
 def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
     """The kernel `(x, *packed, (bias), out)`; the number of rows n is symbolic, 0 included."""
     cut = layout(spec, target)
-    with kernel(f"linear_{spec.format.code}") as function:
+    gate = f"_{spec.gate}" if spec.gate else ""
+    with kernel(f"linear_{spec.format.code}{gate}") as function:
         n = count("n")
         x = function.argument("x", (n, spec.in_features))
         packed = [
@@ -69,7 +72,7 @@ def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
             for tensor in packed_tensors(spec, target)
         ]
         bias = function.argument("bias", (spec.out_features,)) if spec.has_bias else None
-        out = function.argument("out", (n, spec.out_features))
+        out = function.argument("out", (n, spec.width))
         tiles: Tiles = (DotTiles if cut.dot else FloatTiles)(spec, target, cut, x, packed)
         tiles.prepare(n)
         _emit_tasks(n, target, cut, tiles, Epilogue(spec, cut, packed, bias, out))
@@ -106,7 +109,7 @@ def _emit_tile(
 
 
 class Epilogue:
-    """Turns the sums of a tile into rows of `out`: row scale, bias, ragged last block."""
+    """Turns the sums of a tile into rows of `out`: row scale, bias, gate, ragged last block."""
 
     def __init__(
         self, spec: LinearSpec, cut: Layout, packed: list[Buffer], bias: Buffer | None, out: Buffer
@@ -117,25 +120,38 @@ class Epilogue:
         self.row_scale = packed[1] if has_row_scale else None
         self.bias = bias
         self.out = out
+        self.activate = FUNCTIONS[spec.gate] if spec.gate else None
 
     def emit(self, sums: list[Register], block: Expr, row: Expr, rows: int) -> None:
         lanes, vectors = self.cut.lanes, self.cut.vectors
-        for v in range(vectors):
-            column = block * self.cut.block + v * lanes
-            where = tirx.Ramp(column, 1, lanes)
-            scale = bias = None
-            if self.row_scale is not None:
-                scale = let(load(self.row_scale, (block, index(v * lanes)), lanes), lanes)
-            if self.bias is not None:
-                bias = let(self._load_columns(self.bias, where), lanes)
-            for r in range(rows):
-                value = sums[r * vectors + v].value
-                if scale is not None:
-                    start = splat(0.0, lanes) if bias is None else bias
-                    value = fma(value, scale, start, lanes)
-                elif bias is not None:
-                    value = value + bias
-                self._store_columns(value, row + r, where)
+        columns = [tirx.Ramp(block * self.cut.block + v * lanes, 1, lanes) for v in range(vectors)]
+        finish = [self._finish(block, v, columns[v]) for v in range(vectors)]
+        for r in range(rows):
+            values = [finish[v](sums[r * vectors + v].value) for v in range(vectors)]
+            if self.activate is None:
+                for value, where in zip(values, columns, strict=True):
+                    self._store_columns(value, row + r, where)
+            else:
+                gate, up = values
+                value = self.activate(let(gate, lanes), lanes) * up
+                where = tirx.Ramp(block * lanes, 1, lanes)
+                T.buffer_store(self.out, value, [row + r, where])
+
+    def _finish(self, block: Expr, v: int, where: Expr) -> Callable[[Expr], Expr]:
+        """What turns the sums of a row in vector `v` of a block into its outputs."""
+        lanes = self.cut.lanes
+        scale = bias = None
+        if self.row_scale is not None:
+            scale = let(load(self.row_scale, (block, index(v * lanes)), lanes), lanes)
+        if self.bias is not None:
+            bias = let(self._load_columns(self.bias, where), lanes)
+
+        def finish(value: Expr) -> Expr:
+            if scale is not None:
+                return fma(value, scale, splat(0.0, lanes) if bias is None else bias, lanes)
+            return value if bias is None else value + bias
+
+        return finish
 
     @property
     def _is_ragged(self) -> bool:

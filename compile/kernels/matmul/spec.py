@@ -41,13 +41,23 @@ VECTORS = 2
 
 @dataclass(frozen=True, slots=True)
 class LinearSpec:
-    """`out[n, out_features] = x[n, in_features] @ weight.T + bias`, the weight held in `format`."""
+    """`y[n, out_features] = x[n, in_features] @ weight.T + bias`, the weight held in `format`.
+
+    With a `gate`, the name of an activation, a run of gate rows as long as a vector register comes
+    before the run of up rows that it belongs to, in turn, and `out = act(y[gate]) * y[up]`.
+    """
 
     out_features: int
     in_features: int
     format: WeightFormat
     activations: Activations
     has_bias: bool
+    gate: str = ""
+
+    @property
+    def width(self) -> int:
+        """The columns of `out`."""
+        return self.out_features // 2 if self.gate else self.out_features
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,11 @@ def effective_activations(spec: LinearSpec, target: Target) -> Activations:
     if has_quad_dot(target) or (spec.format.bits == 4 and has_pair_dot(target)):
         return "int8"
     return "float32"
+
+
+def can_gate(width: int, target: Target) -> bool:
+    """Whether the kernel applies a gate: where a block is a vector of gates and one of ups."""
+    return VECTORS == 2 and target.kind == "cpu" and width % target.float32_lanes == 0
 
 
 def has_quad_dot(target: Target) -> bool:
