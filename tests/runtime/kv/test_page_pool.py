@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingot.runtime.engine_stats import PageState
 from ingot.runtime.kv import PagePool
 
 
@@ -56,6 +57,58 @@ def test_fork_shares_full_pages_and_copies_the_last(tokens: int, num_shared: int
     pool.check_integrity([fork.pages])
     pool.free(fork.pages)
     assert pool.num_used == 0
+
+
+def test_a_named_page_is_found_until_it_is_needed() -> None:
+    pool = PagePool(3, 16)
+    pages = pool.allocate(2)
+    for page, name in zip(pages, (b"one", b"two"), strict=True):
+        pool.name(page, name)
+    assert pool.find([b"one", b"two", b"three"]) == pages
+    pool.free(pages)
+    assert (pool.num_available, pool.num_cached, pool.num_used) == (3, 2, 0)
+    assert pool.find([b"one", b"two"]) == pages, "with nobody's tokens in them"
+    assert pool.allocate(1) == [2], "free pages go first"
+    pool.allocate(1)
+    assert pool.find([b"one", b"two"]) == pages[:1], "the end of a text goes before its start"
+    assert pool.page_map() == bytes([PageState.CACHED, PageState.USED, PageState.USED])
+
+
+def test_the_page_left_longest_ago_goes_first() -> None:
+    pool = PagePool(3, 16)
+    pages = pool.allocate(3)
+    for page in pages:
+        pool.name(page, bytes([page]))
+    for page in (1, 2, 0):
+        pool.free([page])
+    pool.share([1])
+    pool.free([1])
+    assert [pool.allocate(1)[0] for _ in range(3)] == [2, 0, 1]
+
+
+def test_sharing_a_cached_page_takes_it_from_what_is_available() -> None:
+    pool = PagePool(3, 16)
+    (page,) = pool.allocate(1)
+    pool.name(page, b"one")
+    pool.free([page])
+    assert pool.can_allocate(3)
+    assert pool.can_allocate(2, beside=[page])
+    assert not pool.can_allocate(3, beside=[page])
+    pool.share([page])
+    pool.share([page])
+    assert pool.page_map() == bytes([PageState.SHARED, PageState.FREE, PageState.FREE])
+    pool.check_integrity([[page], [page]])
+
+
+def test_of_two_pages_with_the_same_tokens_one_is_found() -> None:
+    pool = PagePool(2, 16)
+    pages = pool.allocate(2)
+    for page in pages:
+        pool.name(page, b"same")
+    assert pool.find([b"same"]) == pages[:1]
+    pool.free(pages)
+    assert (pool.num_cached, pool.num_available) == (1, 2)
+    pool.check_integrity()
 
 
 @settings(max_examples=60, deadline=None)
