@@ -43,6 +43,7 @@ EXTRAS = {
     "onnxscript": "bench",
     "matplotlib": "bench",
     "psutil": "bench",
+    "httpx": "bench",
     "fastapi": "serve",
     "uvicorn": "serve",
     "prometheus_client": "serve",

@@ -51,6 +51,13 @@ VARIABLES: tuple[Variable, ...] = (
         "keys that `ingot serve` takes, with commas between",
         is_secret=True,
     ),
+    Variable(
+        "INGOT_API_KEY",
+        str,
+        None,
+        "the key that `ingot bench serve` and `soak` send",
+        is_secret=True,
+    ),
 )
 
 # Read by the libraries underneath; here so that `ingot env` shows the whole picture.

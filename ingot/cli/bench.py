@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ingot.cli import limits
+from ingot.cli import bench_serve, limits, speculation
 from ingot.cli.options import Json, TrustRemoteCode
 
 app = typer.Typer(
@@ -23,6 +23,9 @@ def bench() -> None:
 
 
 app.command("limits")(limits.limits)
+app.command("speculation")(speculation.speculation)
+app.command("serve")(bench_serve.serve)
+app.command("soak")(bench_serve.soak)
 
 
 @app.command()
