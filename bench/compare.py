@@ -11,14 +11,14 @@ import datetime
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ingot.bench.backends import BACKENDS, check_backend_name
 from ingot.bench.backends.base import Setting
 from ingot.bench.machine import default_threads, describe_machine, installed_versions
 from ingot.bench.prompts import Case, PromptSet, make_prompts
-from ingot.bench.report import Report, Settings, write_report
+from ingot.bench.report import Prediction, Report, Settings, write_report
 from ingot.bench.summary import summarize
 from ingot.bench.turns import run_turns
 from ingot.bench.worker import Job
@@ -111,6 +111,7 @@ def compare(
         )
         jobs = {which: make_job(which, setting, settings, prompts) for which in backends}
         prepared, outcomes = run_turns(jobs, turns, report_progress)
+        predictions = predict(jobs, threads, cases)
 
     eager = outcomes.get("eager", [])
     report = Report(
@@ -122,6 +123,7 @@ def compare(
         backends=tuple(
             summarize(which, prepared[which], outcomes[which], eager, cases) for which in backends
         ),
+        predictions=predictions,
     )
     if out is not None:
         from ingot.bench.plots import write_plots
@@ -182,6 +184,31 @@ def open_work_folder(folder: Path | None) -> Iterator[Path]:
     else:
         with tempfile.TemporaryDirectory(prefix="ingot-bench-") as temporary:
             yield Path(temporary)
+
+
+def predict(jobs: Mapping[str, Job], threads: int, cases: Sequence[Case]) -> tuple[Prediction, ...]:
+    """What the limits of this machine, if they were measured, allow the compiled backend."""
+    from ingot.bench.backends.compiled import artifact_of
+    from ingot.bench.forecast import forecast_times
+    from ingot.bench.limits.record import stored_limits
+    from ingot.runtime.artifact.manifest import MANIFEST_NAME, read_manifest
+
+    limits = stored_limits(threads)
+    if limits is None or "compiled" not in jobs:
+        return ()
+    artifact = artifact_of(jobs["compiled"].setting)
+    if not (artifact / MANIFEST_NAME).is_file():  # it couldn't be compiled
+        return ()
+    manifest = read_manifest(artifact)
+    if manifest.target.kind != "cpu" or not manifest.work:
+        return ()
+    found = []
+    for case in cases:
+        # The backend reads a batch's prompts in one step, and its texts grow from there.
+        tokens = case.prompt_length * case.batch_size
+        times = forecast_times(manifest, limits, case.prompt_length, case.batch_size, tokens)
+        found.append(Prediction(case, times.ttft_s, times.tpot_s))
+    return tuple(found)
 
 
 def make_job(name: str, setting: Setting, settings: Settings, prompts: PromptSet) -> Job:

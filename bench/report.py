@@ -88,6 +88,15 @@ class BackendReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Prediction:
+    """The least that this machine's limits allow the compiled backend in one case."""
+
+    case: Case
+    ttft_s: float
+    tpot_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     model: str
     quant: str
@@ -113,6 +122,7 @@ class Report:
     machine: Machine
     versions: dict[str, str]
     backends: tuple[BackendReport, ...]
+    predictions: tuple[Prediction, ...] = ()  # empty without limits of this machine
     schema_version: int = SCHEMA_VERSION
 
     @property

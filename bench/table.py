@@ -25,6 +25,7 @@ def render_report(report: Report) -> RenderableType:
         render_backends(report),
         *reasons,
         render_cases(report),
+        *render_predictions(report),
         Text(reading, style="dim"),
         *describe_disturbance(report.machine),
     )
@@ -98,6 +99,35 @@ def render_cases(report: Report) -> RenderableType:
                 table.add_row(*case_cells(report, backend.name, found))
         table.add_section()
     return table
+
+
+def render_predictions(report: Report) -> list[RenderableType]:
+    """The compiled backend beside what the machine's limits allow; nothing without limits."""
+    compiled = report.backend("compiled")
+    if not report.predictions or compiled is None:
+        return []
+    table = Table(title="Compiled beside the limits of this machine", title_justify="left")
+    table.add_column("prompt", justify="right")
+    table.add_column("batch", justify="right")
+    for figure in ("TTFT", "TPOT"):
+        for heading in (f"{figure} ms predicted", "measured", "reached"):
+            table.add_column(heading, justify="right")
+    for prediction in report.predictions:
+        found = compiled.find(prediction.case)
+        if found is None:
+            continue
+        cells = [str(prediction.case.prompt_length), str(prediction.case.batch_size)]
+        for predicted, measured in (
+            (prediction.ttft_s, found.ttft_s.median),
+            (prediction.tpot_s, found.tpot_s.median),
+        ):
+            cells += [
+                f"{predicted * 1e3:,.3g}",
+                f"{measured * 1e3:,.3g}",
+                f"{predicted / measured:.0%}",
+            ]
+        table.add_row(*cells)
+    return [table]
 
 
 def case_cells(report: Report, name: str, found: CaseReport) -> list[str]:

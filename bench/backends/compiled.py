@@ -4,6 +4,8 @@ The engine is driven as an application drives it, through `add_request` and `ste
 scheduling and its text are part of the times.
 """
 
+from pathlib import Path
+
 from ingot.bench.backends.base import (
     GenerationTimes,
     Setting,
@@ -13,6 +15,11 @@ from ingot.bench.backends.base import (
 )
 
 ARTIFACT = "artifact"
+
+
+def artifact_of(setting: Setting) -> Path:
+    """The artifact that is measured: the one given, or what `prepare` makes."""
+    return setting.artifact or setting.folder / ARTIFACT
 
 
 class CompiledBackend:
@@ -33,7 +40,7 @@ class CompiledBackend:
             str(setting.model),
             target=resolve_target(setting.target or setting.device),
             quant=setting.quant,
-            out=setting.folder / ARTIFACT,
+            out=artifact_of(setting),
             trust_remote_code=setting.trust_remote_code,
             prove=False,  # the benchmark sets its text beside eager's itself
             force=True,
@@ -43,7 +50,7 @@ class CompiledBackend:
         from ingot.runtime.artifact.artifact import load_artifact
         from ingot.runtime.engine import Engine
 
-        artifact = load_artifact(setting.artifact or setting.folder / ARTIFACT)
+        artifact = load_artifact(artifact_of(setting))
         pages_per_sequence = -(-setting.max_context_tokens // artifact.manifest.page_size_tokens)
         self.engine = Engine(
             artifact,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ingot.cli.options import Artifact, Json
+from ingot.cli.options import Artifact, Json, Threads
 
 if TYPE_CHECKING:
     from ingot.runtime.artifact import Manifest
@@ -80,27 +81,106 @@ def summarize(manifest: Manifest) -> dict[str, object]:
     }
 
 
+def make_forecast(
+    manifest: Manifest,
+    context: int | None,
+    batch: int,
+    threads: int | None,
+    limits_file: Path | None,
+) -> dict[str, Any]:
+    """The case, its memory in bytes, and its times in seconds or why there are none."""
+    from dataclasses import asdict
+
+    from ingot.bench.forecast import forecast_memory, forecast_times
+    from ingot.bench.limits.record import read_limits, stored_limits
+    from ingot.bench.machine import count_usable_cores
+    from ingot.environment import read_variable
+    from ingot.errors import IngotError, UsageError
+
+    context = context or manifest.step.max_context_tokens
+    wanted = threads or read_variable("INGOT_NUM_THREADS") or count_usable_cores()
+    memory = forecast_memory(manifest, context, batch)
+    found: dict[str, Any] = {
+        "context": context,
+        "batch": batch,
+        "threads": wanted,
+        "memory": {**asdict(memory), "total": memory.total},
+    }
+    limits = read_limits(limits_file) if limits_file else stored_limits(wanted)
+    if limits is None:
+        missing = f"no limits of this machine with {wanted} threads: run `ingot bench limits`"
+        return {**found, "no_times": missing}
+    try:
+        return {**found, "times": asdict(forecast_times(manifest, limits, context, batch))}
+    except UsageError:
+        raise
+    except IngotError as error:
+        return {**found, "no_times": error.message}
+
+
+def describe_forecast(forecast: dict[str, Any]) -> dict[str, object]:
+    """The forecast's facts, one line each."""
+    from ingot.cli.output import format_bytes
+
+    memory = {name: format_bytes(size) for name, size in forecast["memory"].items()}
+    case = f"context {forecast['context']:,}, batch {forecast['batch']}"
+    lines: dict[str, object] = {
+        "forecast": case,
+        "memory": f"{memory['total']}: weights {memory['weights']}, kv cache {memory['kv']} "
+        f"({memory['kv_per_token']} a token), workspace {memory['workspace']}",
+    }
+    if "no_times" in forecast:
+        return {**lines, "times": forecast["no_times"]}
+    times, batch = forecast["times"], forecast["batch"]
+    return {
+        **lines,
+        "first token": f"{times['ttft_s'] * 1e3:,.1f} ms at the limits of this machine, "
+        f"{forecast['threads']} threads ({batch * forecast['context'] / times['ttft_s']:,.0f} "
+        "tokens/s)",
+        "each token": f"{times['tpot_s'] * 1e3:,.2f} ms ({batch / times['tpot_s']:,.0f} tokens/s)",
+    }
+
+
 def inspect(
     artifact: Artifact,
     weights: Annotated[bool, typer.Option("--weights", help="List every tensor.")] = False,
     kernels: Annotated[
         bool, typer.Option("--kernels", help="List every kernel for a GPU and what it takes.")
     ] = False,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="Forecast memory and times at this context.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Forecast for so many sequences at a time.")
+    ] = None,
+    threads: Threads = None,
+    limits: Annotated[
+        Path | None, typer.Option(help="Forecast from this file of `ingot bench limits`.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show what is in an artifact.
 
-    Reads the manifest alone, so it works whatever the artifact is for.
+    Reads the manifest alone, so it works whatever the artifact is for. With --context or --batch it
+    forecasts memory and, from this machine's limits, the least time to the first token and for each
+    further one.
     """
     from ingot.cli.output import format_bytes, print_fields, print_json, print_table
     from ingot.cli.proof import print_proof
     from ingot.runtime.artifact import read_manifest
 
     manifest = read_manifest(artifact)
+    forecast = None
+    if context is not None or batch is not None:
+        forecast = make_forecast(manifest, context, batch or 1, threads, limits)
     if as_json:
-        print_json(manifest.model_dump(mode="json"))
+        shown = manifest.model_dump(mode="json")
+        print_json(shown if forecast is None else {**shown, "forecast": forecast})
         return
     print_fields(summarize(manifest))
+    if forecast is not None:
+        print()
+        print_fields(describe_forecast(forecast))
     if manifest.proof.figures:
         print()
         print_proof(manifest.proof.figures)

@@ -19,6 +19,8 @@ from ingot.bench.report import (
     Settings,
     spread,
 )
+from ingot.runtime.artifact import manifest as records
+from ingot.runtime.artifact.manifest import Manifest
 
 MakeCheckpoint = Callable[..., Path]
 TINY: dict[str, object] = {
@@ -143,6 +145,52 @@ def report() -> Report:
             BackendReport("onnxruntime", "unavailable", "onnxruntime isn't installed"),
         ),
     )
+
+
+@pytest.fixture
+def toy_manifest() -> Manifest:
+    """A model of nothing but its records: no weights, no kernels."""
+    return records.Manifest(
+        ingot_version="0",
+        model=records.ModelRecord(
+            name="toy",
+            source="toy",
+            revision=None,
+            architecture="Toy",
+            model_type="toy",
+            config={},
+            num_parameters=1,
+        ),
+        target=records.TargetRecord(
+            name="cpu:toy",
+            kind="cpu",
+            features=("avx2", "avx512f", "avx512_vnni"),
+            page_size_tokens=16,
+        ),
+        scheme=records.SchemeRecord(
+            name="w8",
+            linear="q8_g32",
+            embedding="q8_g32",
+            head="q8_g32",
+            kv_dtype="bfloat16",
+            activations="int8",
+        ),
+        step=records.StepRecord(
+            vocab_size=10, max_context_tokens=100, num_layers=2, hidden_size=10
+        ),
+        kv_slots=(),
+        weights=(),
+        files=(),
+        versions={},
+        proof=records.ProofRecord(status="unproven"),
+    )
+
+
+@pytest.fixture
+def user_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder where measured limits are kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ingot.bench.compare import compare
+from ingot.bench.limits.record import Limits, stored_path, write_limits
 from ingot.bench.prompts import Case
 from ingot.bench.report import read_report
 from ingot.errors import ModelError, UsageError
@@ -74,7 +75,10 @@ def test_report_and_plots_are_written(tiny_llama: Path, tmp_path: Path) -> None:
     assert (tmp_path / "work" / "fake_backends-Echo" / "measure.log").exists()
 
 
-def test_compiled_and_eager_agree(tiny_llama: Path, tiny_artifact: Path) -> None:
+def test_compiled_and_eager_agree(
+    tiny_llama: Path, tiny_artifact: Path, limits: Limits, user_cache: Path
+) -> None:
+    write_limits(limits, stored_path(1))
     report = compare(
         tiny_llama,
         artifact=tiny_artifact,
@@ -94,6 +98,9 @@ def test_compiled_and_eager_agree(tiny_llama: Path, tiny_artifact: Path) -> None
         assert found.agreement.num_equal_texts == found.agreement.num_texts == 2
         assert backend.peak_memory_bytes is not None and backend.peak_memory_bytes > 10 << 20
     assert report.ratio_to_eager("compiled", Case(17, 2), "decode_tokens_per_s") is not None
+    (prediction,) = report.predictions
+    assert prediction.case == Case(17, 2)
+    assert 0 < prediction.tpot_s <= prediction.ttft_s
 
 
 def test_artifact_of_a_folder_needs_the_folder(tiny_artifact: Path) -> None:

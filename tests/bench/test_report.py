@@ -1,10 +1,11 @@
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from ingot.bench.prompts import Case
-from ingot.bench.report import Report, Spread, read_report, spread, write_report
+from ingot.bench.report import Prediction, Report, Spread, read_report, spread, write_report
 from ingot.errors import IngotError
 
 
@@ -18,6 +19,9 @@ def test_report_comes_back_from_json(report: Report, tmp_path: Path) -> None:
     file = tmp_path / "folder" / "report.json"
     write_report(report, file)
     assert read_report(file) == report
+    predicted = dataclasses.replace(report, predictions=(Prediction(Case(128, 4), 0.1, 0.01),))
+    write_report(predicted, file)
+    assert read_report(file) == predicted
     assert json.loads(file.read_text())["schema_version"] == 1
 
 

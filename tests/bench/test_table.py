@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 from rich.console import Console
 
-from ingot.bench.report import Report, Spread
+from ingot.bench.prompts import Case
+from ingot.bench.report import Prediction, Report, Spread
 from ingot.bench.table import milliseconds, render_report
 
 
@@ -24,6 +25,17 @@ def test_every_backend_and_case_has_its_row(report: Report) -> None:
     fast = next(row for row in cells if row[:3] == ["128", "4", "fast"])
     assert fast[4:] == ["10.0 ± 0.0", "960", "1.00", "400.0", "2.00", "75%"]
     assert sum(len(row) == 10 for row in cells) == 8
+
+
+def test_predicted_stands_beside_measured(report: Report) -> None:
+    assert "predicted" not in show(report)
+    fast = dataclasses.replace(report.backends[1], name="compiled")
+    assert fast.status == "measured"
+    predictions = (Prediction(Case(128, 4), 0.1, 0.008),)
+    shown = show(dataclasses.replace(report, backends=(fast,), predictions=predictions))
+    row = next(line for line in shown[shown.index("predicted") :].splitlines() if "128" in line)
+    cells = [cell.strip() for cell in row.split("│")[1:-1]]
+    assert cells[:3] == ["128", "4", "100"] and cells[5:] == ["8", "10", "80%"]
 
 
 def test_busy_machine_is_told(report: Report) -> None:

@@ -6,7 +6,6 @@ from ingot.bench.limits.record import Limits
 from ingot.bench.profile.case import decode
 from ingot.bench.profile.measure import Timings
 from ingot.bench.profile.report import Profile, make_profile
-from ingot.runtime.artifact import manifest as records
 from ingot.runtime.artifact.manifest import Manifest
 from ingot.runtime.artifact.work import WorkRecord
 
@@ -34,42 +33,8 @@ EXP = WorkRecord(
 
 
 @pytest.fixture
-def manifest(limits: Limits) -> Manifest:
-    return records.Manifest(
-        ingot_version="0",
-        model=records.ModelRecord(
-            name="toy",
-            source="toy",
-            revision=None,
-            architecture="Toy",
-            model_type="toy",
-            config={},
-            num_parameters=1,
-        ),
-        target=records.TargetRecord(
-            name="cpu:toy",
-            kind="cpu",
-            features=("avx2", "avx512f", "avx512_vnni"),
-            page_size_tokens=16,
-        ),
-        scheme=records.SchemeRecord(
-            name="w8",
-            linear="q8_g32",
-            embedding="q8_g32",
-            head="q8_g32",
-            kv_dtype="bfloat16",
-            activations="int8",
-        ),
-        step=records.StepRecord(
-            vocab_size=10, max_context_tokens=100, num_layers=2, hidden_size=10
-        ),
-        kv_slots=(),
-        weights=(),
-        files=(),
-        versions={},
-        work=(LINEAR, EXP),
-        proof=records.ProofRecord(status="unproven"),
-    )
+def manifest(toy_manifest: Manifest) -> Manifest:
+    return toy_manifest.model_copy(update={"work": (LINEAR, EXP)})
 
 
 @pytest.fixture

@@ -105,3 +105,22 @@ def test_not_an_artifact(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["inspect", str(tmp_path)])
     assert result.exit_code == 1
     assert "no manifest.json" in result.stderr
+
+
+def test_a_forecast_of_memory(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(artifact))
+    result = CliRunner().invoke(app, ["inspect", str(artifact), "--context", "33", "--batch", "2"])
+    assert result.exit_code == 0, result.stderr
+    assert "context 33, batch 2" in result.stdout
+    # two pages of 32 tokens for each sequence, two layers of 64 bytes a token
+    assert "kv cache 16.4 kB (128 B a token)" in result.stdout
+    assert "run `ingot bench limits`" in result.stdout
+    as_json = CliRunner().invoke(app, ["inspect", str(artifact), "--batch", "2", "--json"])
+    forecast = json.loads(as_json.stdout)["forecast"]
+    assert forecast["batch"] == 2 and forecast["memory"]["kv_per_token"] == 128
+
+
+def test_a_forecast_beyond_the_context_is_refused(artifact: Path) -> None:
+    result = CliRunner().invoke(app, ["inspect", str(artifact), "--context", "999999999"])
+    assert result.exit_code == 2
+    assert "the artifact holds 1 to" in result.stderr
