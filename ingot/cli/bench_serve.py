@@ -137,7 +137,7 @@ def serve(
         print_json(asdict(report))
     else:
         console = Console(highlight=False)
-        console.width = max(console.width, 150)
+        console.width = max(console.width, 170)
         console.print(render_report(report))
 
 

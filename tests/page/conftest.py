@@ -69,7 +69,7 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
         lambda asked: None if asked.url.startswith((url, "blob:")) else problems.append(asked.url),
     )
     page.goto(url)
-    page.wait_for_selector(".view:not([hidden])")
+    page.wait_for_selector(".view:not([hidden]), dialog[open]")
     yield page
     context.close()
     # the browser itself reports refused requests, which some tests provoke
