@@ -19,12 +19,15 @@ MIN_GAIN = 1.03  # of the batch's rate, or a plain step is taken
 MAX_LOSS = 0.02  # of the time that steps take may be lost by trying
 MAX_SAVINGS = 64  # plain steps: more is not kept for worse times
 TRIAL_STEPS = 8  # that follow once a draft model has read what it missed, for it was paid for
-PLAIN_EVERY = 64  # steps: how often the cost of a plain step is measured afresh
+PLAIN_EVERY = 40  # steps: how often the cost of a plain step is measured afresh
+FIRST_REACH = 2  # guesses a sequence, while no step with guesses was measured
+REACH = 4  # times the guesses of the largest measured step: beyond lies the unknown
 MIN_CHANCE = 0.05  # of acceptance, below which a guess is not thought about
 SEQUENCE_FADE = 0.9
 ENGINE_FADE = 0.98
 IDLE_FADE = 0.99  # of what is known, at each step without guesses
 PROPOSE_WEIGHT = 0.2  # of a new measurement
+HICCUP = 4.0  # times what guesses usually take is not theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ class Governor:
         """How many guesses each sequence gets in the coming step, of at most `limits`."""
         batch = len(sequences)
         # A later guess of a sequence brings less than an earlier one: best first keeps their order.
-        guesses = sorted(self._guesses(sequences, limits), reverse=True)
+        reach = max(FIRST_REACH * batch, REACH * (self.cost.largest - batch))
+        guesses = sorted(self._guesses(sequences, limits), reverse=True)[:reach]
         tokens, depth = float(batch), 0
         plain_rate = best_rate = batch / self.cost.predict(batch)
         best = 0
@@ -106,19 +110,24 @@ class Governor:
         batch = len(outcomes)
         num_proposed = sum(outcome.num_proposed for outcome in outcomes)
         self._num_steps += 1
-        self.cost.record(batch + num_proposed, step_s)
+        self.cost.record(batch + num_proposed, step_s, is_plain=not num_proposed)
         plain_s = self.cost.predict(batch)
-        self._account_s += MAX_LOSS * (step_s + propose_s) - propose_s
-        self._num_trials = TRIAL_STEPS if was_catching_up else max(0, self._num_trials - 1)
+        # No token costs more than one by itself: what is beyond is a hiccup, and nobody's loss.
+        actual_s = min(step_s, plain_s * (batch + num_proposed) / batch)
         if num_proposed:
-            num_tokens = batch + sum(outcome.num_accepted for outcome in outcomes)
-            self._account_s += plain_s * num_tokens / batch - step_s
             depth = max(outcome.num_proposed for outcome in outcomes)
+            if self._propose_s:
+                propose_s = min(propose_s, HICCUP * depth * self._propose_s)
             self._propose_s += PROPOSE_WEIGHT * (propose_s / depth - self._propose_s)
+            num_tokens = batch + sum(outcome.num_accepted for outcome in outcomes)
+            self._account_s += plain_s * num_tokens / batch - actual_s
         else:
             self._last_plain[batch] = self._num_steps
+            self.cost.forget(batch)
             self._overall.fade_by(IDLE_FADE)
             self._propose_s = max(self.guess_s, self._propose_s * IDLE_FADE)
+        self._account_s += MAX_LOSS * (actual_s + propose_s) - propose_s
+        self._num_trials = TRIAL_STEPS if was_catching_up else max(0, self._num_trials - 1)
         self._account_s = min(self._account_s, MAX_SAVINGS * plain_s)
         for outcome in outcomes:
             self._learn(outcome)

@@ -36,19 +36,19 @@ class Speculator:
             return
         if not self.governor.may_speculate(len(running)):
             return
-        start_s = self._clock()
         self._accepted = {sequence: sequence.num_accepted_tokens for sequence in running}
         limits = [self._limit(sequence) for sequence in running]
         if self.proposer.guess_s:
+            start_s = self._clock()
             counts = self.governor.choose(running, limits)
             guesses = self._ask(running, counts)
             self._wanted = any(counts)
+            self._propose_s = self._clock() - start_s
         else:
             guesses = self._ask(running, limits)
             counts = self.governor.choose(running, [len(guess) for guess in guesses])
         for sequence, guess, count in zip(running, guesses, counts, strict=True):
             sequence.proposed = self._check(sequence, guess[:count])
-        self._propose_s = self._clock() - start_s
 
     def _limit(self, sequence: Sequence) -> int:
         """The last token of an output is never a guess: it follows from the ones before it."""

@@ -162,4 +162,24 @@ def test_cost_between_and_beyond() -> None:
         cost.record(6, 2.0)
     assert cost.predict(6) == pytest.approx(2.0, rel=0.01)
     cost.record(6, 1000.0)
-    assert cost.predict(6) < 2.5, "one outlier"
+    assert cost.predict(6) < 3.0, "one outlier"
+
+
+def test_a_slower_machine_is_slower_for_all_sizes() -> None:
+    cost = StepCost()
+    for num_tokens in (1, 2, 4):
+        cost.record(num_tokens, float(num_tokens))
+    for _ in range(60):
+        cost.record(1, 3.0)
+    assert cost.predict(1) == pytest.approx(3.0, rel=0.01)
+    assert cost.predict(4) > 5.0
+
+
+def test_what_is_not_measured_again_is_doubted() -> None:
+    cost = StepCost()
+    cost.record(1, 1.0)
+    cost.record(4, 9.0)
+    for _ in range(1000):
+        cost.record(1, 1.0)
+        cost.forget(1)
+    assert 1.0 < cost.predict(4) < 2.0 and cost.predict(1) == pytest.approx(1.0)
