@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-from ingot.cli.options import Artifact, Threads
+from ingot.cli.options import Artifact, Draft, Speculate, Threads
+from ingot.runtime.server.settings import ServerSettings
+
+DEFAULTS = ServerSettings()  # a few numbers; what serves is imported when it does
 
 
 def serve(
@@ -54,16 +57,20 @@ def serve(
     ] = 256,
     kv_pages: Annotated[int | None, typer.Option(min=1, help="Pages of the KV cache.")] = None,
     kv_memory_mb: Annotated[int | None, typer.Option(min=1, help="The same in megabytes.")] = None,
-    max_body_kb: Annotated[int, typer.Option(min=1, help="Larger bodies get 413.")] = 4096,
+    speculate: Speculate = False,
+    draft: Draft = None,
+    max_body_kb: Annotated[
+        int, typer.Option(min=1, help="Larger bodies get 413.")
+    ] = DEFAULTS.max_body_bytes // 1024,
     max_choices: Annotated[
         int, typer.Option(min=1, help="Prompts times n of one request, at most.")
-    ] = 128,
+    ] = DEFAULTS.max_choices,
     request_timeout: Annotated[
         float | None, typer.Option(min=0.001, help="Seconds after which a request is cut off.")
-    ] = None,
+    ] = DEFAULTS.request_timeout_s,
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="How long SIGTERM waits for running requests.")
-    ] = 30.0,
+    ] = DEFAULTS.drain_s,
 ) -> None:
     """Serve an artifact over HTTP, with OpenAI's API and a page at /.
 
@@ -71,7 +78,7 @@ def serve(
       ingot serve artifacts/demo
       ingot serve artifacts/qwen --port 9000 --api-key s3cret-key --served-name qwen
 
-    Every completion, chat and tool call of the openai client works with base_url http://HOST:PORT/v1.
+    The openai client works unchanged, with base_url http://HOST:PORT/v1.
     """
     import asyncio
 
@@ -80,7 +87,6 @@ def serve(
     from ingot.runtime.server.auth import read_keys
     from ingot.runtime.server.plain_template import read_template
     from ingot.runtime.server.serve import Address, announce_on_stderr, own_hosts, run_server
-    from ingot.runtime.server.settings import ServerSettings
 
     address = Address(host, port)
     settings = ServerSettings(
@@ -102,6 +108,8 @@ def serve(
         "max_waiting": max_waiting,
         "num_pages": kv_pages,
         "kv_memory_bytes": None if kv_memory_mb is None else kv_memory_mb << 20,
+        "speculation": "prompt-lookup" if speculate else None,
+        "draft": draft,
     }
     # What isn't given takes the engine's default, which is written there and nowhere else.
     options = EngineOptions(**{k: v for k, v in given.items() if v is not None})  # type: ignore[typeddict-item]

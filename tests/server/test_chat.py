@@ -61,6 +61,7 @@ def test_the_history_reaches_the_template(serve: Serve) -> None:
             "role": "assistant",
             "content": None,
             "refusal": None,
+            "parsed": {"by": "the client"},
             "tool_calls": [
                 {"id": "c1", "type": "function",
                  "function": {"name": "f", "arguments": '{"x": 1}'}},

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from ingot.runtime.server.schemas.base import Body, JsonObject, one_of
 from ingot.runtime.server.schemas.sampling import SamplingBody
@@ -15,16 +15,21 @@ class TextPart(Body):
     text: str
 
 
-class FunctionCall(Body):
+class Echoed(Body):
+    """Part of an answer that a client sends back, with whatever its library has added to it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class FunctionCall(Echoed):
     name: str
     arguments: str
 
 
-class ToolCall(Body):
+class ToolCall(Echoed):
     id: str | None = None
     type: Literal["function"] = "function"
     function: FunctionCall
-    index: int | None = None  # streamed calls are sent back as they came
 
 
 Content = Annotated[
@@ -32,18 +37,13 @@ Content = Annotated[
 ]
 
 
-class Message(Body):
+class Message(Echoed):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Content | None = None
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
-    # Clients send an assistant's message back as it came; these are null or empty in ours.
-    refusal: None = None
-    audio: None = None
-    function_call: None = None
-    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
 
 
 class FunctionTool(Body):

@@ -1,0 +1,251 @@
+"""`ingot serve` as a process, with the demo model and the official client."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import openai
+import psutil
+import pytest
+from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
+
+from ingot.runtime.server.serve import Address, own_hosts
+from tests.server.test_sse import wait_until
+
+HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "a list of names"}]
+TOOLS: list[ChatCompletionToolParam] = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"enum": ["Oslo", "Paris"]}},
+                "required": ["city"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    {"type": "function", "function": {"name": "get_time"}},
+]
+
+
+@dataclass
+class ServerProcess:
+    process: subprocess.Popen[str]
+    url: str
+    lines: list[str]
+
+    @property
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="a-long-key", max_retries=0)
+
+    def end(self, timeout_s: float = 20) -> int:
+        self.process.terminate()
+        return self.process.wait(timeout_s)
+
+
+def start(artifact: Path, *options: str) -> ServerProcess:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ingot.cli", "serve", str(artifact), "--port", "0", *options],
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "INGOT_API_KEYS": "a-long-key", "INGOT_NUM_THREADS": "1"},
+    )
+    assert process.stderr is not None
+    lines = [process.stderr.readline(), process.stderr.readline()]
+    found = re.search(r"on (http://\S+), (\d+) KV pages", lines[0])
+    assert found, "".join(lines) + process.stderr.read()
+    return ServerProcess(process, found[1], lines)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "artifact"
+    command = ["compile", "demo", "--target", "cpu", "--quant", "f32", "--no-proof"]
+    subprocess.run(
+        [sys.executable, "-m", "ingot.cli", *command, "--out", str(folder)],
+        check=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(artifact: Path) -> Iterator[ServerProcess]:
+    server = start(artifact, "--kv-pages", "256")
+    yield server
+    assert server.end() == 0
+
+
+@pytest.fixture
+def client(running: ServerProcess) -> openai.OpenAI:
+    return running.client
+
+
+def test_the_start_says_how_to_ask(running: ServerProcess) -> None:
+    assert "256 KV pages of" in running.lines[0]
+    command = running.lines[1].removeprefix("try: ").replace("KEY", "a-long-key")
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert json.loads(done.stdout)["choices"][0]["text"]
+
+
+def test_completions(client: openai.OpenAI) -> None:
+    (model,) = client.models.list().data
+    assert client.models.retrieve(model.id).id == model.id == "demo"
+    whole = client.completions.create(model="demo", prompt="def f(", max_tokens=8, temperature=0)
+    parts = client.completions.create(
+        model="demo", prompt="def f(", max_tokens=8, temperature=0, stream=True
+    )
+    assert "".join(part.choices[0].text for part in parts) == whole.choices[0].text
+    many = client.completions.create(
+        model="demo", prompt=["def f(", "class "], max_tokens=8, n=2, seed=1, logprobs=1, echo=True
+    )
+    assert [choice.index for choice in many.choices] == [0, 1, 2, 3]
+    for choice in many.choices:
+        assert choice.logprobs is not None and choice.logprobs.tokens is not None
+        assert "".join(choice.logprobs.tokens) == choice.text
+        assert choice.logprobs.token_logprobs is not None
+        assert choice.logprobs.token_logprobs[0] is None
+        assert all(value <= 0 for value in choice.logprobs.token_logprobs[1:])
+
+
+def test_chats(client: openai.OpenAI) -> None:
+    whole = client.chat.completions.create(
+        model="demo", messages=HELLO, max_tokens=8, temperature=0, logprobs=True, top_logprobs=2
+    )
+    assert whole.usage is not None and whole.usage.completion_tokens == 8
+    assert whole.choices[0].finish_reason == "length"
+    events = list(
+        client.chat.completions.create(
+            model="demo", messages=HELLO, max_completion_tokens=8, temperature=0, stream=True,
+            stream_options={"include_usage": True},
+        )
+    )  # fmt: skip
+    text = "".join(e.choices[0].delta.content or "" for e in events if e.choices)
+    assert text == whole.choices[0].message.content
+    assert events[-1].usage == whole.usage.model_copy(
+        update={"prompt_tokens_details": events[-1].usage.prompt_tokens_details}  # type: ignore[union-attr]
+    )
+    parts = client.chat.completions.create(model="demo", messages=HELLO, stream=True)
+    next(iter(parts))
+    parts.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_forced_tools(client: openai.OpenAI, stream: bool) -> None:
+    """The demo model never learnt to call a tool; the constraint makes it."""
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    for choice in (named, "required"):
+        asked = {
+            "model": "demo", "messages": HELLO, "tools": TOOLS, "tool_choice": choice,
+            "parallel_tool_calls": False, "max_tokens": 200, "seed": 3,
+        }  # fmt: skip
+        if stream:
+            with client.chat.completions.stream(**asked) as events:  # type: ignore[arg-type]
+                message = events.get_final_completion().choices[0]
+        else:
+            message = client.chat.completions.create(**asked).choices[0]  # type: ignore[call-overload]
+        assert message.finish_reason == "tool_calls"
+        (call,) = message.message.tool_calls or []
+        arguments = json.loads(call.function.arguments)
+        if call.function.name == "get_weather":
+            assert arguments["city"] in ("Oslo", "Paris")
+        else:
+            assert (call.function.name, arguments) == ("get_time", {})
+    again = [*HELLO, message.message.model_dump(), {"role": "tool", "tool_call_id": call.id,
+             "content": "sunny"}]  # fmt: skip
+    answer = client.chat.completions.create(model="demo", messages=again, max_tokens=4)  # type: ignore[arg-type]
+    assert answer.choices[0].message.content
+
+
+def test_structured_output(client: openai.OpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"ok": {"type": "boolean"}, "colour": {"enum": ["red", "green"]}},
+        "required": ["ok", "colour"],
+        "additionalProperties": False,
+    }
+    answer = client.chat.completions.create(
+        model="demo", messages=HELLO, max_tokens=200, seed=1,
+        response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+    )  # fmt: skip
+    record = json.loads(answer.choices[0].message.content or "")
+    assert record.keys() == {"ok", "colour"} and record["colour"] in ("red", "green")
+    for field, value, pattern in (
+        ("guided_regex", "[a-c]{5}", "[a-c]{5}"),
+        ("guided_choice", ["yes", "no"], "yes|no"),
+        ("guided_grammar", 'start: "x" "y"+ "z"', "xy+z"),
+    ):
+        answer = client.chat.completions.create(
+            model="demo", messages=HELLO, max_tokens=30, temperature=0, extra_body={field: value}
+        )
+        assert re.fullmatch(pattern, answer.choices[0].message.content or ""), field
+
+
+def test_errors_are_the_clients_own(running: ServerProcess, client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="the prompt is empty"):
+        client.completions.create(model="demo", prompt="")
+    with pytest.raises(openai.NotFoundError, match="no model 'other'"):
+        client.completions.create(model="other", prompt="a")
+    with pytest.raises(openai.BadRequestError, match="the JSON schema"):
+        client.completions.create(
+            model="demo", prompt="a", extra_body={"guided_json": {"type": "nonsense"}}
+        )
+    with pytest.raises(openai.AuthenticationError):
+        client.with_options(api_key="a-wrong-key").models.list()
+
+
+def test_a_crash_of_the_engine_is_told(artifact: Path) -> None:
+    server = start(artifact, "--kv-pages", "64")
+    try:
+        (engine,) = psutil.Process(server.process.pid).children()
+        parts = server.client.completions.create(
+            model="demo", prompt="x", stream=True, max_tokens=900, extra_body={"ignore_eos": True}
+        )
+        next(iter(parts))
+        engine.send_signal(signal.SIGSEGV)
+        with pytest.raises(openai.APIError, match="SIGSEGV"):
+            for _ in parts:
+                pass
+        health = httpx.get(f"{server.url}/health")
+        assert health.status_code == 503 and "SIGSEGV" in health.text
+        with pytest.raises(openai.InternalServerError, match="SIGSEGV"):
+            server.client.completions.create(model="demo", prompt="x")
+    finally:
+        assert server.end() == 0
+
+
+def test_sigterm_lets_streams_finish(artifact: Path) -> None:
+    server = start(artifact, "--kv-pages", "64", "--speculate", "--drain-seconds", "20")
+    (engine,) = psutil.Process(server.process.pid).children()
+    parts = server.client.completions.create(
+        model="demo", prompt="x", stream=True, max_tokens=100, extra_body={"ignore_eos": True},
+        stream_options={"include_usage": True},
+    )  # fmt: skip
+    events = iter(parts)
+    next(events)
+    server.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: httpx.get(f"{server.url}/ready").status_code == 503)
+    with pytest.raises(openai.InternalServerError, match="shutting down"):
+        server.client.completions.create(model="demo", prompt="x")
+    *_, last = events
+    assert last.usage is not None and last.usage.completion_tokens == 100
+    assert server.process.wait(20) == 0
+    assert not engine.is_running()
+
+
+def test_a_loopback_server_knows_its_names() -> None:
+    assert own_hosts(Address("127.0.0.1"), ("a.example",))[-1] == "a.example"
+    assert "localhost" in own_hosts(Address("::1"), ())
+    assert own_hosts(Address("0.0.0.0"), ()) == ()
+    assert own_hosts(Address("0.0.0.0"), ("a.example",)) == ("a.example",)
