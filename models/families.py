@@ -315,7 +315,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("nanochat", ("ReLU squared", "norm without weights")),
     Family(
         "granite_swa",
-        ("sliding window on some layers", "multipliers"),
+        ("attention sinks", "sliding window on some layers", "multipliers"),
         {**_SLIDING, **_MULTIPLIERS},
     ),
     Family("hyperclovax", ("multipliers", "norms after blocks"), _MULTIPLIERS),
