@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingot.runtime.kv import PagePool
+from ingot.runtime.outputs import TokenLogprob
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.scheduler import Scheduler
 from ingot.runtime.sequence import Sequence
@@ -23,7 +24,7 @@ class Bench:
         self.left: dict[int, int] = {}
         self.log: list[str] = []
 
-    def add(self, request_id: int, prompt: int, output: int = 1) -> Sequence:
+    def add(self, request_id: int, prompt: int, output: int = 1, priority: int = 0) -> Sequence:
         sequence = Sequence(
             request_id=request_id,
             tokens=[request_id] * prompt,
@@ -33,6 +34,7 @@ class Bench:
             text=TextStream(lambda tokens: ""),
             draw_key=0,
             end_token_ids=frozenset(),
+            priority=priority,
         )
         self.left[request_id] = output
         self.scheduler.add(sequence)
@@ -170,6 +172,103 @@ def test_remove_while_waiting_running_or_half_read() -> None:
         bench.scheduler.check_integrity()
     assert not bench.scheduler.has_work
     assert bench.scheduler.pool.num_used == 0
+
+
+def test_higher_priority_goes_first() -> None:
+    bench = Bench(sequences=1)
+    for request_id, priority in enumerate([0, -1, 0, 1]):
+        bench.add(request_id, prompt=2, priority=priority)
+    assert bench.run() == ["+3 3:2.", "+0 0:2.", "+2 2:2.", "+1 1:2."]
+
+
+def test_higher_priority_takes_the_place_of_the_newest_lower() -> None:
+    bench = Bench(sequences=2)
+    for request_id in (0, 1):
+        bench.add(request_id, prompt=4, output=3)
+    assert bench.step() == "+0 +1 0:4! 1:4!"
+    bench.add(2, prompt=2, output=2, priority=1)
+    assert bench.run() == [
+        "-1 +2 0:1! 2:2!",
+        "2:1. 0:1.",
+        "+1 1:1!",  # its first page is still there
+        "1:1.",
+    ]
+
+
+def test_higher_priority_takes_pages() -> None:
+    bench = Bench(pages=4)
+    bench.add(0, prompt=4, output=5)
+    bench.add(1, prompt=4, output=5)
+    bench.step()
+    bench.add(2, prompt=11, output=1, priority=5)
+    assert bench.step() == "-1 0:1!", "0 takes a page for its next token"
+    assert bench.step() == "-0 +2 2:11."
+    assert bench.run(limit=20)[0].startswith("+0 +1")
+
+
+def test_nobody_is_displaced_in_vain() -> None:
+    bench = Bench(pages=4)
+    bench.add(0, prompt=8, output=3, priority=2)
+    bench.add(1, prompt=4, output=3)
+    assert bench.step() == "+0 +1 0:8! 1:4!"
+    bench.add(2, prompt=12, output=1, priority=1)  # there are not enough pages below it
+    assert bench.step() == "-1 0:1!", "the third page of 0"
+    assert bench.step() == "0:1."
+    assert bench.run() == ["+2 2:12.", "+1 1:5!", "1:1."]
+
+
+def test_the_lowest_priority_gives_way() -> None:
+    bench = Bench(pages=2)
+    bench.add(0, prompt=4, output=2)
+    bench.add(1, prompt=4, output=2, priority=1)
+    assert bench.run() == ["+1 +0 1:4! 0:4!", "-0 1:1.", "+0 0:5."]
+
+
+def test_proposed_tokens_run_in_what_is_left_of_half_the_budget() -> None:
+    bench = Bench(budget=16)
+    first, second = (bench.add(r, prompt=3, output=40) for r in (0, 1))
+    bench.step()
+    first.proposed, second.proposed = [0] * 5, [1] * 5
+    schedule = bench.scheduler.schedule()
+    assert [(c.num_tokens, c.num_proposed) for c in schedule.chunks] == [(6, 5), (2, 1)]
+    assert all(chunk.is_last for chunk in schedule.chunks)
+
+
+def test_proposed_tokens_that_could_not_be_kept_are_dropped() -> None:
+    bench = Bench(pages=3)
+    sequence = bench.add(0, prompt=3, output=6)
+    sequence.proposed = [0, 0]  # while it reads its prompt
+    assert bench.scheduler.schedule().chunks[0].num_proposed == 0
+    sequence.append(0)
+    bench.scheduler.advance(sequence, 3)
+    sequence.proposed = [0] * 9
+    assert bench.scheduler.schedule().chunks[0].num_proposed == 4, "nine tokens in all"
+    assert len(sequence.pages) == 2
+    sequence.append(0)
+    bench.scheduler.advance(sequence, 1)  # none of them was right
+    assert (len(sequence.pages), sequence.num_cached_tokens) == (2, 4)
+
+
+def test_nobody_gives_way_to_a_guess() -> None:
+    bench = Bench(pages=2)
+    sequence = bench.add(0, prompt=3, output=5)
+    bench.add(1, prompt=2, output=2)
+    bench.step()
+    sequence.proposed = [0, 0, 0]
+    assert bench.scheduler.schedule().preempted == []
+    assert sequence.proposed == []
+
+
+def test_rows_of_a_prompt() -> None:
+    bench = Bench(budget=100)
+    sequence = bench.add(0, prompt=70)
+    sequence.params = SamplingParams(prompt_logprobs=0)
+    chunk = bench.scheduler.schedule().chunks[0]
+    assert (chunk.num_tokens, chunk.prompt_rows) == (64, range(64))
+    sequence.prompt_logprobs += [TokenLogprob(0, 0.0)] * 64
+    bench.scheduler.advance(sequence, 64)
+    chunk = bench.scheduler.schedule().chunks[0]
+    assert (chunk.num_tokens, chunk.prompt_rows, chunk.is_last) == (6, range(5), True)
 
 
 def test_idle() -> None:
