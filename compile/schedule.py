@@ -16,9 +16,6 @@ from ingot.targets import Target
 
 _SPATIAL = 0  # tirx.IterVar.DataPar
 
-# Below this many elements the work is done before another core wakes up.
-_PARALLEL_ELEMENTS = 16384
-
 
 def schedule(module: tvm.IRModule, target: Target) -> tvm.IRModule:
     """Schedule every `PrimFunc` that is not marked as scheduled, as its kind of target wants it."""
@@ -73,24 +70,21 @@ def _is_inlinable(schedule: s_tir.Schedule, block: s_tir.schedule.SBlockRV) -> b
 
 
 def _spread(schedule: s_tir.Schedule, block: s_tir.schedule.SBlockRV, target: Target) -> None:
+    """Outer spatial loops over the cores; the innermost in vectors where whole ones fill it."""
     iterators, loops = _iterators(schedule, block), schedule.get_loops(block)
     if len(iterators) != len(loops) or not loops:
         return
     kinds = [v.iter_type for v in iterators]
-    num_spatial = (
-        kinds.index(next((k for k in kinds if k != _SPATIAL), None))
-        if any(k != _SPATIAL for k in kinds)
-        else len(kinds)
-    )
+    num_spatial = next((i for i, kind in enumerate(kinds) if kind != _SPATIAL), len(kinds))
     if any(kind == _SPATIAL for kind in kinds[num_spatial:]) or num_spatial == 0:
         return
-    outer, inner = loops[:num_spatial], None
+    outer = loops[:num_spatial]
     if num_spatial == len(loops):
         extent = schedule.get(loops[-1]).extent
         lanes = target.float32_lanes
         if isinstance(extent, tirx.IntImm) and int(extent) >= lanes and int(extent) % lanes == 0:
-            outer, inner = loops[:-1], loops[-1]
-            _, vector = schedule.split(inner, [None, lanes])
+            outer = loops[:-1]
+            _, vector = schedule.split(loops[-1], [None, lanes])
             schedule.vectorize(vector)
     if outer:
         schedule.parallel(schedule.fuse(*outer) if len(outer) > 1 else outer[0])
