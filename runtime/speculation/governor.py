@@ -12,7 +12,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from ingot.runtime.sequence import Sequence
-from ingot.runtime.speculation.acceptance import Acceptance
+from ingot.runtime.speculation.acceptance import IDLE_FADE, PRIOR, Acceptance
 from ingot.runtime.speculation.cost import StepCost
 
 MIN_GAIN = 1.03  # of the batch's rate, or a plain step is taken
@@ -22,12 +22,12 @@ TRIAL_STEPS = 8  # that follow once a draft model has read what it missed, for i
 PLAIN_EVERY = 40  # steps: how often the cost of a plain step is measured afresh
 FIRST_REACH = 2  # guesses a sequence, while no step with guesses was measured
 REACH = 4  # times the guesses of the largest measured step: beyond lies the unknown
-MIN_CHANCE = 0.05  # of acceptance, below which a guess is not thought about
 SEQUENCE_FADE = 0.9
 ENGINE_FADE = 0.98
-IDLE_FADE = 0.99  # of what is known, at each step without guesses
 PROPOSE_WEIGHT = 0.2  # of a new measurement
 HICCUP = 4.0  # times what guesses usually take is not theirs
+# Guesses are compared by their probability to be accepted, in these steps.
+CHANCES = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,20 @@ class Outcome:
     sequence: Sequence
     num_proposed: int
     num_accepted: int
+
+
+def count_guesses(rate: float, limit: int) -> tuple[list[int], list[float]]:
+    """How many guesses of a sequence reach each of CHANCES, and the tokens that they bring."""
+    counts, tokens = [], []
+    count, chance, total = 0, rate, 0.0
+    for floor in CHANCES:
+        while count < limit and chance >= floor:
+            count += 1
+            total += chance
+            chance *= rate
+        counts.append(count)
+        tokens.append(total)
+    return counts, tokens
 
 
 @dataclass(slots=True)
@@ -49,9 +63,10 @@ class Governor:
     _overall: Acceptance = field(default_factory=lambda: Acceptance(ENGINE_FADE))
     _each: dict[Sequence, Acceptance] = field(default_factory=dict)
     _propose_s: float = field(init=False)  # for one guess of each sequence
+    _think_s: float = 0.0
     _account_s: float = 0.0
     _num_trials: int = 0  # steps of a trial that are left
-    _num_steps: int = 0
+    _step: int = 0
     _last_plain: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -59,87 +74,89 @@ class Governor:
 
     def may_speculate(self, batch: int) -> bool:
         """Whether a step of that many sequences may carry guesses. Free to ask."""
-        is_measured = self._num_steps - self._last_plain.get(batch, -PLAIN_EVERY) < PLAIN_EVERY
+        is_measured = self._step - self._last_plain.get(batch, -PLAIN_EVERY) < PLAIN_EVERY
         return is_measured and (self._account_s >= 0 or self._num_trials > 0)
 
     def choose(self, sequences: Seq[Sequence], limits: Seq[int]) -> list[int]:
         """How many guesses each sequence gets in the coming step, of at most `limits`."""
         batch = len(sequences)
-        # A later guess of a sequence brings less than an earlier one: best first keeps their order.
+        prior = self._overall.rate(PRIOR, self._step)
+        options = []
+        for sequence, limit in zip(sequences, limits, strict=True):
+            known = self._each.get(sequence)
+            if known is None:
+                known = self._each[sequence] = Acceptance(SEQUENCE_FADE, last_step=self._step)
+            rate = known.rate(prior, self._step)
+            options.append(count_guesses(rate, min(limit, self.max_tokens)))
         reach = max(FIRST_REACH * batch, REACH * (self.cost.largest - batch))
-        guesses = sorted(self._guesses(sequences, limits), reverse=True)[:reach]
-        tokens, depth = float(batch), 0
-        plain_rate = best_rate = batch / self.cost.predict(batch)
-        best = 0
-        for count, (gain, minus_depth, _) in enumerate(guesses, start=1):
-            tokens += gain
-            depth = max(depth, -minus_depth)
-            rate = tokens / (self.cost.predict(batch + count) + depth * self._propose_s)
-            if rate > best_rate:
-                best, best_rate = count, rate
-        counts = [0] * batch
-        if best_rate >= MIN_GAIN * plain_rate:
-            for _, _, owner in guesses[:best]:
-                counts[owner] += 1
-        return counts
+        best_rate = MIN_GAIN * batch / self.cost.predict(batch)
+        best: int | None = None
+        for place in range(len(CHANCES)):
+            counts = [counts[place] for counts, _ in options]
+            num_guesses = sum(counts)
+            if num_guesses > reach:
+                break
+            if not num_guesses:
+                continue
+            tokens = batch + sum(tokens[place] for _, tokens in options)
+            seconds = self.cost.predict(batch + num_guesses) + max(counts) * self._propose_s
+            if tokens > best_rate * seconds:
+                best, best_rate = place, tokens / seconds
+        return [0] * batch if best is None else [counts[best] for counts, _ in options]
 
-    def _guesses(self, sequences: Seq[Sequence], limits: Seq[int]) -> list[tuple[float, int, int]]:
-        """The probability that each possible guess is accepted, minus its depth, and its owner."""
-        prior = self._overall.rate()
-        guesses = []
-        for owner, (sequence, limit) in enumerate(zip(sequences, limits, strict=True)):
-            rate = self._each.setdefault(sequence, Acceptance(SEQUENCE_FADE)).rate(prior)
-            gain = 1.0
-            for depth in range(1, min(limit, self.max_tokens) + 1):
-                gain *= rate
-                if gain < MIN_CHANCE:
-                    break
-                guesses.append((gain, -depth, owner))
-        return guesses
+    def record_plain(self, batch: int, step_s: float, spent_s: float = 0.0) -> None:
+        """A step of `batch` tokens without guesses is over. `spent_s` went into thoughts."""
+        self._step += 1
+        self._last_plain[batch] = self._step
+        self.cost.record(batch, step_s)
+        self.cost.forget(batch)
+        self._propose_s = max(self.guess_s, self._propose_s * IDLE_FADE)
+        self._settle(MAX_LOSS * step_s - spent_s, batch)
 
     def record(
-        self,
-        outcomes: Seq[Outcome],
-        step_s: float,
-        propose_s: float = 0.0,
-        *,
-        was_catching_up: bool = False,
+        self, outcomes: Seq[Outcome], step_s: float, propose_s: float = 0.0, think_s: float = 0.0
     ) -> None:
-        """A step of nothing but single tokens and guesses is over. `was_catching_up` says that the
-        time for guesses went into what they need."""
+        """A step of nothing but single tokens and guesses is over. `propose_s` went into guesses
+        one after the other, `think_s` into all that was free for each of them."""
+        self._step += 1
         batch = len(outcomes)
         num_proposed = sum(outcome.num_proposed for outcome in outcomes)
-        self._num_steps += 1
-        self.cost.record(batch + num_proposed, step_s, is_plain=not num_proposed)
+        self.cost.record(batch + num_proposed, step_s, is_plain=False)
+        depth = max(outcome.num_proposed for outcome in outcomes)
+        if self._propose_s:
+            propose_s = min(propose_s, HICCUP * depth * self._propose_s)
+        self._propose_s += PROPOSE_WEIGHT * (propose_s / depth - self._propose_s)
         plain_s = self.cost.predict(batch)
         # No token costs more than one by itself: what is beyond is a hiccup, and nobody's loss.
-        actual_s = min(step_s, plain_s * (batch + num_proposed) / batch)
-        if num_proposed:
-            depth = max(outcome.num_proposed for outcome in outcomes)
-            if self._propose_s:
-                propose_s = min(propose_s, HICCUP * depth * self._propose_s)
-            self._propose_s += PROPOSE_WEIGHT * (propose_s / depth - self._propose_s)
-            num_tokens = batch + sum(outcome.num_accepted for outcome in outcomes)
-            self._account_s += plain_s * num_tokens / batch - actual_s
-        else:
-            self._last_plain[batch] = self._num_steps
-            self.cost.forget(batch)
-            self._overall.fade_by(IDLE_FADE)
-            self._propose_s = max(self.guess_s, self._propose_s * IDLE_FADE)
-        self._account_s += MAX_LOSS * (actual_s + propose_s) - propose_s
-        self._num_trials = TRIAL_STEPS if was_catching_up else max(0, self._num_trials - 1)
-        self._account_s = min(self._account_s, MAX_SAVINGS * plain_s)
+        actual_s = min(step_s, plain_s * (batch + num_proposed) / batch) + propose_s + think_s
+        num_tokens = batch + sum(outcome.num_accepted for outcome in outcomes)
+        self._settle(plain_s * num_tokens / batch - (1 - MAX_LOSS) * actual_s, batch)
         for outcome in outcomes:
             self._learn(outcome)
 
+    def smooth(self, think_s: float) -> float:
+        """What thoughts usually take: reading a prompt for the first time is no part of that."""
+        if self._think_s:
+            think_s = min(think_s, HICCUP * self._think_s)
+        self._think_s += PROPOSE_WEIGHT * (think_s - self._think_s)
+        return think_s
+
+    def begin_trial(self) -> None:
+        """Something was paid for that only guesses pay back."""
+        self._num_trials = TRIAL_STEPS
+
+    def _settle(self, won_s: float, batch: int) -> None:
+        most = MAX_SAVINGS * self.cost.predict(batch)
+        self._account_s = min(self._account_s + won_s, most)
+        self._num_trials = max(0, self._num_trials - 1)
+
     def _learn(self, outcome: Outcome) -> None:
-        known = self._each.get(outcome.sequence)  # not there once the sequence has ended
         if outcome.num_proposed:
-            self._overall.record(outcome.num_proposed, outcome.num_accepted)
+            counts = outcome.num_proposed, outcome.num_accepted, self._step
+            self._overall.record(*counts)
+            known = self._each.get(outcome.sequence)  # not there once the sequence has ended
             if known is not None:
-                known.record(outcome.num_proposed, outcome.num_accepted)
-        elif known is not None:
-            known.fade_by(IDLE_FADE)
+                known.record(*counts)
 
     def forget(self, sequence: Sequence) -> None:
         self._each.pop(sequence, None)

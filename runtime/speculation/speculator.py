@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
-from ingot.runtime.scheduler import Schedule, ScheduledChunk
+from ingot.runtime.scheduler import Schedule
 from ingot.runtime.sequence import Sequence
 from ingot.runtime.speculation.governor import Governor, Outcome
 from ingot.runtime.speculation.proposer import Proposer, Wish
@@ -22,33 +22,36 @@ class Speculator:
         self.governor = Governor(max_tokens, proposer.guess_s)
         self._max_tokens = max_tokens
         self._clock = clock
-        self._propose_s = 0.0
-        self._wanted = False
+        self._spent_s = 0.0  # by the last `propose`
+        self._is_preparing = False
         self._accepted: dict[Sequence, int] = {}  # before the step
 
     def propose(self, running: Seq[Sequence]) -> None:
         """Set each sequence's `proposed`. While a prompt is read there are no guesses: such a step
         is long in any case, and its time says nothing about theirs."""
-        self._propose_s = 0.0
-        self._wanted = False
-        self._accepted = {}
-        if not running or any(sequence.num_uncached_tokens > 1 for sequence in running):
+        self._spent_s = 0.0
+        self._is_preparing = False
+        if not running or not self.governor.may_speculate(len(running)):
             return
-        if not self.governor.may_speculate(len(running)):
+        if any(len(sequence.tokens) - sequence.num_cached_tokens > 1 for sequence in running):
             return
-        self._accepted = {sequence: sequence.num_accepted_tokens for sequence in running}
+        start_s = self._clock()
         limits = [self._limit(sequence) for sequence in running]
         if self.proposer.guess_s:
-            start_s = self._clock()
             counts = self.governor.choose(running, limits)
             guesses = self._ask(running, counts)
-            self._wanted = any(counts)
-            self._propose_s = self._clock() - start_s
+            self._is_preparing = any(counts) and not any(guesses)
         else:
             guesses = self._ask(running, limits)
-            counts = self.governor.choose(running, [len(guess) for guess in guesses])
+            counts = [len(guess) for guess in guesses]
+            if any(counts):
+                counts = self.governor.choose(running, counts)
+        self._accepted = {}
         for sequence, guess, count in zip(running, guesses, counts, strict=True):
-            sequence.proposed = self._check(sequence, guess[:count])
+            if count and guess:
+                sequence.proposed = self._check(sequence, guess[:count])
+                self._accepted[sequence] = sequence.num_accepted_tokens
+        self._spent_s = self._clock() - start_s
 
     def _limit(self, sequence: Sequence) -> int:
         """The last token of an output is never a guess: it follows from the ones before it."""
@@ -70,7 +73,7 @@ class Speculator:
     @staticmethod
     def _check(sequence: Sequence, guess: list[int]) -> list[int]:
         """The guess up to the first token that the sequence's constraint refuses."""
-        if sequence.matcher is None or not guess:
+        if sequence.matcher is None:
             return guess
         return guess[: sequence.matcher.count_allowed(guess)]
 
@@ -79,27 +82,32 @@ class Speculator:
         for sequence in schedule.preempted:
             self.forget(sequence)
         chunks = schedule.chunks
-        if any(chunk.num_tokens - chunk.num_proposed > 1 for chunk in chunks):
+        num_tokens = sum(chunk.num_tokens for chunk in chunks)
+        num_proposed = sum(chunk.num_proposed for chunk in chunks)
+        if num_tokens - num_proposed > len(chunks):
             return  # prompts were read: such a step says nothing about the others
+        step_s -= self._spent_s
+        if self._is_preparing:
+            self.governor.begin_trial()
+            self.governor.record_plain(len(chunks), step_s, self._spent_s)
+            return
+        is_free = not self.proposer.guess_s
+        think_s = self.governor.smooth(self._spent_s) if is_free and self._spent_s else 0.0
+        if not num_proposed:
+            self.governor.record_plain(len(chunks), step_s, think_s if is_free else self._spent_s)
+            return
         outcomes = [
             Outcome(
                 chunk.sequence,
                 chunk.num_proposed,
-                self._count_accepted(chunk),
+                chunk.sequence.num_accepted_tokens - self._accepted[chunk.sequence]
+                if chunk.num_proposed
+                else 0,
             )
             for chunk in chunks
         ]
-        self.governor.record(
-            outcomes,
-            step_s - self._propose_s,
-            self._propose_s,
-            was_catching_up=self._wanted and not any(outcome.num_proposed for outcome in outcomes),
-        )
-
-    def _count_accepted(self, chunk: ScheduledChunk) -> int:
-        if not chunk.num_proposed:
-            return 0
-        return chunk.sequence.num_accepted_tokens - self._accepted[chunk.sequence]
+        propose_s = 0.0 if is_free else self._spent_s
+        self.governor.record(outcomes, step_s, propose_s, think_s)
 
     def forget(self, sequence: Sequence) -> None:
         self.governor.forget(sequence)

@@ -8,7 +8,7 @@ import pytest
 
 from ingot.runtime.speculation.acceptance import PRIOR, Acceptance
 from ingot.runtime.speculation.cost import StepCost
-from ingot.runtime.speculation.governor import Governor, Outcome
+from ingot.runtime.speculation.governor import CHANCES, Governor, Outcome, count_guesses
 
 MAX_TOKENS = 8
 MAX_SLOWDOWN = 1.05  # what issue 5 allows
@@ -46,7 +46,10 @@ class World:
                 Outcome(talk, count, self.accepted(count))  # type: ignore[arg-type]
                 for talk, count in zip(self.talks, counts, strict=True)
             ]
-            self.governor.record(outcomes, step_s, propose_s)
+            if any(counts):
+                self.governor.record(outcomes, step_s, propose_s)
+            else:
+                self.governor.record_plain(self.batch, step_s)
             spent += step_s + propose_s
             done += self.batch + sum(outcome.num_accepted for outcome in outcomes)
         return spent, self.step_s(self.batch) * done / self.batch
@@ -126,7 +129,7 @@ def test_tries_again_when_the_text_changes() -> None:
 def test_good_sequences_get_more_than_bad_ones() -> None:
     governor = Governor(MAX_TOKENS)
     good, bad = Talk(), Talk()
-    governor.record([Outcome(good, 0, 0), Outcome(bad, 0, 0)], flat(2))  # type: ignore[arg-type]
+    governor.record_plain(2, flat(2))
     governor.choose([good, bad], [MAX_TOKENS] * 2)  # type: ignore[list-item]
     for _ in range(20):
         outcomes = [Outcome(good, 4, 4), Outcome(bad, 4, 0)]  # type: ignore[arg-type]
@@ -138,18 +141,27 @@ def test_good_sequences_get_more_than_bad_ones() -> None:
 
 def test_acceptance_goes_back_to_what_is_usual() -> None:
     acceptance = Acceptance(fade=0.9)
-    assert acceptance.rate() == PRIOR
-    for _ in range(30):
-        acceptance.record(4, 0)
-    assert acceptance.rate() < 0.2
-    acceptance.fade_by(1e-6)
-    assert acceptance.rate() == pytest.approx(PRIOR, abs=1e-3)
+    assert acceptance.rate(PRIOR, 0) == PRIOR
+    for step in range(30):
+        acceptance.record(4, 0, step)
+    assert acceptance.rate(PRIOR, 30) < 0.2
+    assert acceptance.rate(PRIOR, 3000) == pytest.approx(PRIOR, abs=1e-3)
 
 
 def test_guesses_after_a_refused_one_say_nothing() -> None:
     acceptance = Acceptance(fade=1.0)
-    acceptance.record(8, 3)
+    acceptance.record(8, 3, 0)
     assert (acceptance.num_tried, acceptance.num_accepted) == (4, 3)
+
+
+def test_guesses_are_counted_by_their_chance() -> None:
+    counts, tokens = count_guesses(0.8, 5)
+    by_chance = dict(zip(CHANCES, zip(counts, tokens, strict=True), strict=True))
+    assert by_chance[0.9] == (0, 0)
+    assert by_chance[0.6] == (2, pytest.approx(0.8 + 0.64))
+    assert by_chance[0.05] == (5, pytest.approx(sum(0.8**i for i in range(1, 6))))
+    assert count_guesses(1.0, 3)[0] == [3] * len(CHANCES)
+    assert count_guesses(0.0, 3)[0] == [0] * len(CHANCES)
 
 
 def test_cost_between_and_beyond() -> None:

@@ -3,7 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingot.runtime.speculation.prompt_lookup import MAX_PLACES, PairIndex, PromptLookup
+from ingot.runtime.speculation.prompt_lookup import (
+    MAX_MATCH_TOKENS,
+    MAX_PLACES,
+    PairIndex,
+    PromptLookup,
+)
 from ingot.runtime.speculation.proposer import Wish
 
 
@@ -25,7 +30,10 @@ def search(tokens: list[int]) -> int | None:
     lengths = {}
     for place in places:
         length = 0
-        while length < min(place, 32) and tokens[place - 1 - length] == tokens[-1 - length]:
+        while (
+            length < min(place, MAX_MATCH_TOKENS)
+            and tokens[place - 1 - length] == tokens[-1 - length]
+        ):
             length += 1
         lengths[place] = length
     return max(places, key=lambda place: (lengths[place], place), default=None)
@@ -37,6 +45,22 @@ def test_as_a_search_of_everything(tokens: list[int], first: int) -> None:
     index.extend(tokens[:first])
     index.extend(tokens)
     assert index.find(tokens) == (search(tokens) if len(tokens) >= 2 else None)
+
+
+@given(st.lists(st.integers(0, 2), min_size=2, max_size=40), st.lists(st.integers(0, 2)))
+def test_what_is_followed_ends_alike(tokens: list[int], more: list[int]) -> None:
+    index = PairIndex()
+    index.extend(tokens)
+    place = index.find(tokens)
+    for token in more:
+        tokens = [*tokens, token]
+        index.extend(tokens)
+        expected = search(tokens)
+        if place is not None and place + 1 < len(tokens) and tokens[place] == token:
+            expected = place + 1  # it came true: no other place is looked for
+        place = index.find(tokens)
+        assert place == expected
+        assert place is None or tokens[place - 2 : place] == tokens[-2:]
 
 
 def test_goes_on_as_before() -> None:
