@@ -13,14 +13,12 @@ from ingot.errors import UsageError
 PLAIN_NAME = "plain"
 
 PLAIN_TEMPLATE = """\
-{%- if tools %}Tools: {{ tools | tojson }}
-
-{% endif -%}
+{%- if tools %}{{ "Tools: " ~ (tools | tojson) ~ "\\n\\n" }}{% endif -%}
 {%- for message in messages -%}
-{{ message.role | capitalize }}: {{ message.content }}
-{%- for call in message.tool_calls or [] %} {{ call.function | tojson }}{% endfor %}
-
-{% endfor -%}
+{{ message.role | capitalize ~ ": " ~ message.content }}
+{%- for call in message.tool_calls or [] %}{{ " " ~ (call.function | tojson) }}{% endfor -%}
+{{ "\\n\\n" }}
+{%- endfor -%}
 {%- if add_generation_prompt %}Assistant:{% endif -%}
 """
 
