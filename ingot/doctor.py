@@ -31,7 +31,7 @@ class Finding:
     required: bool = False  # the base install doesn't work without it
 
 
-BASE = ("apache-tvm", "apache-tvm-ffi", "numpy", "tokenizers")
+BASE = ("apache-tvm", "apache-tvm-ffi", "jinja2", "numpy", "pydantic", "tokenizers")
 """Packages without which no artifact runs."""
 
 EXTRAS = {
@@ -47,10 +47,16 @@ EXTRAS = {
     "fastapi": "serve",
     "uvicorn": "serve",
     "prometheus_client": "serve",
+    "llguidance": "constrain",
 }
 """Package -> the extra of ingot that installs it. All are imported by the names given here."""
 
-PURPOSES = {"compile": "to compile", "bench": "to measure", "serve": "to serve"}
+PURPOSES = {
+    "compile": "to compile",
+    "bench": "to measure",
+    "serve": "to serve",
+    "constrain": "to hold outputs to a schema or a grammar",
+}
 
 
 def examine_python() -> Finding:
