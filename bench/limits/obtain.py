@@ -16,23 +16,31 @@ from ingot.bench.limits.record import (
 from ingot.errors import IngotError
 
 # The micro-kernels are built with the compiler's vocabulary, which stands on these.
-NEEDED = ("tvm", "torch")
+NEEDED = ("tvm", "torch", "psutil")
 
 
 def obtain_limits(
-    threads: int, path: Path | None = None, progress: Callable[[str], None] | None = None
+    threads: int,
+    path: Path | None = None,
+    *,
+    kept: bool = False,
+    progress: Callable[[str], None] | None = None,
 ) -> Limits:
-    """The limits in `path`, else those kept for this machine, else measured and kept."""
+    """The limits in `path`, else measured now and kept. With `kept`, or where they can't be
+    measured, those that were kept before.
+
+    Shared machines drift: their bandwidth at another hour says little about a time of now.
+    """
     if path is not None:
         return read_limits(path)
     stored = stored_limits(threads)
-    if stored is not None:
+    if stored is not None and (kept or not can_measure()):
         return stored
     if not can_measure():
         raise IngotError(
             f"there are no limits of this machine with {threads} threads, and measuring them "
             "needs what compiling needs",
-            hint="pip install 'ingot[compile]', or give a file with --limits",
+            hint="pip install 'ingot[compile,bench]', or give a file with --limits",
         )
     from ingot.bench.limits.measure import measure_limits
 

@@ -27,12 +27,17 @@ def profile(
     limits: Annotated[
         Path | None, typer.Option(help="Take the limits from this file of `ingot bench limits`.")
     ] = None,
+    kept_limits: Annotated[
+        bool,
+        typer.Option("--kept-limits", help="Take those measured before; don't measure now."),
+    ] = False,
     html: Annotated[Path | None, typer.Option(help="Write a page with a roofline plot.")] = None,
     as_json: Json = False,
 ) -> None:
     """Explain the time of a step, kernel by kernel.
 
-    Each kernel's time stands beside the least that its bytes and operations allow on this machine.
+    Each kernel's time stands beside the least that its bytes and operations allow on this machine,
+    whose limits are measured in the same run: some ten seconds.
     """
     import sys
     from dataclasses import asdict
@@ -55,7 +60,12 @@ def profile(
     wanted = threads or read_variable("INGOT_NUM_THREADS") or count_usable_cores()
     case = cases.prefill(prefill, batch) if prefill else cases.decode(context, batch)
     loaded = load_artifact(artifact)
-    found = obtain_limits(wanted, limits, lambda line: print(line, file=sys.stderr, flush=True))
+    found = obtain_limits(
+        wanted,
+        limits,
+        kept=kept_limits,
+        progress=lambda line: print(line, file=sys.stderr, flush=True),
+    )
     timings = measure(loaded, case, threads=wanted, repetitions=repeat)
     result = make_profile(loaded.manifest, case, timings, found)
     if html is not None:
