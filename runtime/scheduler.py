@@ -137,7 +137,9 @@ class Scheduler:
             return ()
         fork = self.pool.fork(parent.pages, parent.num_cached_tokens)
         child.pages = array("i", fork.pages)
-        child.page_hashes = list(parent.page_hashes)
+        # The parent's next page may be full already, by a token that is its own.
+        num_full = parent.num_cached_tokens // self.pool.page_size_tokens
+        child.page_hashes = parent.page_hashes[:num_full]
         child.num_cached_tokens = parent.num_cached_tokens
         insort(self.running, child, key=RANK)
         return fork.copies

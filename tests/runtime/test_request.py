@@ -54,6 +54,19 @@ def test_each_output_draws_its_own_tokens(make_rig: MakeRig) -> None:
     assert join_chunks(finish(alone))[0].text == texts[0]
 
 
+def test_a_fork_is_not_found_under_its_parents_tokens(make_rig: MakeRig) -> None:
+    """The parent's first token fills a page; the fork's page has another token there."""
+    rig = make_rig(num_pages=8, page_size=4)
+    rig.core.add([5] * 7, sampled(n=2, max_tokens=9))
+    rig.core.step()
+    rig.core.step()
+    parent, fork = rig.core.scheduler.running
+    assert parent.tokens[7] != fork.tokens[7]
+    assert parent.page_hashes[0] == fork.page_hashes[0]
+    assert parent.page_hashes[1] != fork.page_hashes[1]
+    finish(rig)
+
+
 def test_one_chunk_is_the_last(make_rig: MakeRig) -> None:
     rig = make_rig()
     rig.core.add([5], sampled(n=3, max_tokens=1))
