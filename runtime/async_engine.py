@@ -153,7 +153,7 @@ class AsyncEngine:
                 yield item
         finally:
             del self._requests[key]
-            if not is_done:
+            if not is_done and self.failure is None:
                 self._writer.write(encode(Abort(key)))
 
     async def generate(
@@ -204,8 +204,8 @@ class AsyncEngine:
                 message = await _receive(self._reader)
                 if isinstance(message, Advanced):
                     self._stats = message.stats or self._stats
-                    for key, chunk in message.chunks:
-                        self._deliver(key, chunk)
+                    for key, values in message.chunks:
+                        self._deliver(key, Chunk(*values))
                 elif isinstance(message, Refused):
                     self._deliver(message.key, message.error)
                 else:

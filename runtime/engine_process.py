@@ -27,6 +27,7 @@ from ingot.runtime.engine_messages import (
     Ready,
     Refused,
     Start,
+    pack_chunk,
 )
 
 IDLE_S = 1.0  # between two looks at whether the application is alive
@@ -62,6 +63,11 @@ class EngineProcess:
                 added = self._engine.add_request(message.prompt, message.params, message.options)
             except IngotError as error:
                 self._channel.send(Refused(message.key, error))
+            except Exception as error:
+                # Nothing of it is in the engine yet, so it need not trouble the other requests.
+                traceback.print_exc()
+                reason = f"the engine can't take the request: {type(error).__name__}: {error}"
+                self._channel.send(Refused(message.key, IngotError(reason)))
             else:
                 self._keys[added] = message.key
                 self._request_ids[message.key] = added
@@ -73,8 +79,10 @@ class EngineProcess:
                 self._engine.abort(request_id)
 
     def _advance(self) -> None:
-        chunks = [(self._keys[chunk.request_id], chunk) for chunk in self._engine.step()]
-        for key, chunk in chunks:
+        chunks = []
+        for chunk in self._engine.step():
+            key = self._keys[chunk.request_id]
+            chunks.append((key, pack_chunk(chunk)))
             if chunk.is_last:
                 del self._keys[self._request_ids.pop(key)]
         now = time.monotonic()
