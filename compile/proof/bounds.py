@@ -28,7 +28,8 @@ BOUNDS: dict[str, Bounds] = {
         0.05,
         0.02,
         False,
-        "weights keep 8 bits of mantissa (checkpoints in bfloat16 lose nothing); the cache rounds",
+        "weights, the cache and, where a CPU multiplies pairs of them, activations keep 8 bits "
+        "of mantissa (the weights of checkpoints in bfloat16 lose nothing)",
     ),
     "f16": Bounds(0.02, 0.01, False, "weights and cache keep 11 bits of mantissa"),
     "w8": Bounds(

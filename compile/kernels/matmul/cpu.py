@@ -19,9 +19,16 @@ from typing import Protocol
 from tvm import tirx
 
 from ingot.compile.kernels.activation.cpu import FUNCTIONS
+from ingot.compile.kernels.matmul.cpu_bfloat16 import Bfloat16Tiles
 from ingot.compile.kernels.matmul.cpu_dot import DotTiles
 from ingot.compile.kernels.matmul.cpu_float import FloatTiles
-from ingot.compile.kernels.matmul.spec import Layout, LinearSpec, layout, packed_tensors
+from ingot.compile.kernels.matmul.spec import (
+    Layout,
+    LinearSpec,
+    effective_activations,
+    layout,
+    packed_tensors,
+)
 from ingot.compile.kernels.vector_ir import (
     Buffer,
     Expr,
@@ -48,7 +55,7 @@ REMAINDER_ROWS = (16, 8, 4, 2, 1)
 
 
 class Tiles(Protocol):
-    """What differs between float32 and int8 activations."""
+    """What differs between activations in float32, bfloat16 and int8."""
 
     rows: int  # rows of a full register tile
     row_bytes: int  # of one row of activations as the tile reads it
@@ -58,6 +65,13 @@ class Tiles(Protocol):
 
     def accumulate(self, sums: list[Register], block: Expr, row: Expr, rows: int) -> None:
         """Emit the sums over K of one tile; `sums[r * vectors + v]` starts at zero."""
+
+
+TILES: dict[str, Callable[[LinearSpec, Target, Layout, Buffer, list[Buffer]], Tiles]] = {
+    "float32": FloatTiles,
+    "bfloat16": Bfloat16Tiles,
+    "int8": DotTiles,
+}
 
 
 def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
@@ -73,7 +87,7 @@ def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
         ]
         bias = function.argument("bias", (spec.out_features,)) if spec.has_bias else None
         out = function.argument("out", (n, spec.width))
-        tiles: Tiles = (DotTiles if cut.dot else FloatTiles)(spec, target, cut, x, packed)
+        tiles = TILES[effective_activations(spec, target)](spec, target, cut, x, packed)
         tiles.prepare(n)
         _emit_tasks(n, target, cut, tiles, Epilogue(spec, cut, packed, bias, out))
     return function.function

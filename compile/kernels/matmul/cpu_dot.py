@@ -13,6 +13,7 @@ import functools
 
 from tvm import tirx
 
+from ingot.compile.kernels.matmul.cpu_rows import load_padded
 from ingot.compile.kernels.matmul.dot_instructions import DotInstruction, dot_instruction
 from ingot.compile.kernels.matmul.reference import SMALLEST_GROUP_MAXIMUM
 from ingot.compile.kernels.matmul.spec import GROUP, QUAD, Layout, LinearSpec
@@ -57,7 +58,9 @@ class DotTiles:
         self.instruction: DotInstruction = dot_instruction(target)
         self.offset = 1 << (spec.format.bits - 1)
         used = self.instruction.spare_registers + EXTRA_VECTORS * cut.vectors
-        self.rows = max(LEAST_ROWS, (target.vector_registers - used) // (2 * cut.vectors))
+        fitting = max(LEAST_ROWS, (target.vector_registers - used) // (2 * cut.vectors))
+        self.rows = target.size("matmul_dot_rows", fitting)
+        self.prefetch_bytes = target.size("matmul_prefetch_bytes", PREFETCH_BYTES)
         self.row_bytes = cut.groups * (GROUP + 8)
 
     def prepare(self, n: Expr) -> None:
@@ -85,16 +88,7 @@ class DotTiles:
         values = []
         for first in range(0, GROUP, lanes):
             k = group * GROUP + first
-            if first + lanes <= inputs:
-                value = load(self.x, (row, k), lanes)
-            elif first >= inputs:
-                value = splat(0.0, lanes)
-            else:
-                where = tirx.Ramp(k, 1, lanes)
-                valid = tirx.Ramp(index(first), 1, lanes) < splat(index(inputs), lanes)
-                loaded = T.masked_load(f"float32x{lanes}", self.x, row, where, valid)
-                value = tirx.Select(valid, loaded, splat(0.0, lanes))
-            values.append(let(value, lanes))
+            values.append(let(load_padded(self.x, row, k, inputs - first, lanes), lanes))
         largest = let(_largest_magnitude(values, lanes), 1)
         tiny = largest <= tirx.const(SMALLEST_GROUP_MAXIMUM, "float32")
         one = tirx.const(1.0, "float32")
@@ -154,7 +148,7 @@ class DotTiles:
         """Ask for the weights of a later group; those of the next block follow a block's last."""
         weight = self.packed[0]
         quads, width = (int(extent) for extent in weight.shape[2:])
-        ahead = group + max(1, PREFETCH_BYTES // (quads * width))
+        ahead = group + max(1, self.prefetch_bytes // (quads * width))
         for quad in range(quads):
             for byte in range(0, width, CACHE_LINE_BYTES):
                 prefetch(weight, (block, ahead, index(quad), index(byte)))

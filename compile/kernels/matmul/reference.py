@@ -53,6 +53,11 @@ def linear(
     activations: Activations,
 ) -> NDArray[np.float64]:
     """`x @ weight.T + bias` in float64, after `weight` and `x` are rounded as the scheme says."""
-    inputs = round_activations(x) if activations == "int8" else x.astype(np.float64)
+    if activations == "int8":
+        inputs = round_activations(x)
+    elif activations == "bfloat16":
+        inputs = bfloat16_to_float32(float32_to_bfloat16(x)).astype(np.float64)
+    else:
+        inputs = x.astype(np.float64)
     out = inputs @ round_weight(weight, format).T
     return out if bias is None else out + bias

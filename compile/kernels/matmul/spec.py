@@ -28,7 +28,7 @@ from typing import Literal
 from ingot.compile.schemes import WeightFormat
 from ingot.targets.target import Target
 
-Activations = Literal["float32", "int8"]
+Activations = Literal["float32", "bfloat16", "int8"]
 
 # Inputs that share one activation scale, and one weight scale in the group formats.
 GROUP = 32
@@ -90,7 +90,10 @@ def effective_activations(spec: LinearSpec, target: Target) -> Activations:
 
     The dot product of four bytes (VNNI) serves every quantized format. Without it, the product of
     byte pairs serves 4-bit weights only: it sums to int16, where 8-bit weights would overflow.
+    bfloat16 weights are multiplied with bfloat16 activations where a CPU does two at once.
     """
+    if spec.format.code == "bf16" and has_bfloat16_dot(target):
+        return "bfloat16"
     if spec.activations == "float32" or not spec.format.is_quantized:
         return "float32"
     if has_quad_dot(target) or (spec.format.bits == 4 and has_pair_dot(target)):
@@ -111,6 +114,11 @@ def has_quad_dot(target: Target) -> bool:
 def has_pair_dot(target: Target) -> bool:
     """Whether the target multiplies two byte pairs and adds them in an int16 lane."""
     return target.has({64: "avx512bw", 32: "avx2"}.get(target.vector_bytes, ""))
+
+
+def has_bfloat16_dot(target: Target) -> bool:
+    """Whether the target multiplies two bfloat16 pairs and adds them to a float32 lane."""
+    return target.has({64: "avx512_bf16", 16: "bf16"}.get(target.vector_bytes, ""))
 
 
 def layout(spec: LinearSpec, target: Target) -> Layout:
