@@ -14,6 +14,7 @@ from ingot.errors import ArtifactTargetError, UsageError
 from ingot.runtime.artifact.machine import check_target, detect_machine
 from ingot.runtime.artifact.manifest import ProofRecord, TargetRecord, write_manifest
 from ingot.targets import Target, resolve_target
+from ingot.targets.tuned import describe_tuning, find_tuning, with_tuning
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,10 @@ def compile_model(
     scheme = SCHEMES["f32" if QUANTIZE in disable else scheme_name]
     formats = FormatRules(scheme, tuple((keep or {}).items()))
     observer = Observer(progress, dump)
+    if target.kind == "cpu":
+        tuning = find_tuning(target)
+        target = with_tuning(target, tuning)
+        observer.report.sizes = describe_tuning(tuning)
     with ArtifactFolder(Path(out), force=force) as folder:
         source = resolve_model(
             model,

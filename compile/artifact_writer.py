@@ -196,6 +196,7 @@ def _describe_target(options: GraphOptions) -> records.TargetRecord:
         cuda_arch=target.cuda_arch,
         cuda_archs=target.archs,
         page_size_tokens=target.page_size_tokens,
+        tuned=dict(target.tuned),
     )
 
 

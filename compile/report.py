@@ -31,6 +31,8 @@ class CompileReport:
     stages: list[StageReport] = field(default_factory=list)
     leftover_operators: dict[str, int] = field(default_factory=dict)
     """Core operators that no rewrite took in, by name: what a new rewrite could still fuse."""
+    sizes: str = ""
+    """Where the sizes of the CPU kernels come from: measured or guessed."""
     spilling: list[str] = field(default_factory=list)
     """Kernels on a GPU that keep variables in memory for want of registers: they are slow."""
 
@@ -50,6 +52,7 @@ class CompileReport:
                 for s in self.stages
             ],
             "leftover_operators": dict(sorted(self.leftover_operators.items())),
+            "sizes": self.sizes,
             "spilling_kernels": sorted(set(self.spilling)),
         }
 

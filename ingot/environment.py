@@ -66,6 +66,7 @@ OTHERS: tuple[tuple[str, str], ...] = (
     ("HF_HUB_OFFLINE", "1 keeps the Hugging Face Hub library off the network"),
     ("CUDA_PATH", "the CUDA toolkit that --target cuda takes its headers from"),
     ("XDG_CACHE_HOME", "where measured limits are kept, in ingot/; ~/.cache by default"),
+    ("XDG_DATA_HOME", "where tuned sizes are kept, in ingot/tuned/; ~/.local/share by default"),
     ("NO_COLOR", "any value turns colours off"),
 )
 

@@ -35,6 +35,7 @@ class Target:
     vector_registers: int = 0
     l1_bytes: int = 0
     l2_bytes: int = 0
+    tuned: tuple[tuple[str, int], ...] = ()  # sizes that `ingot tune` measured (targets/tuned.py)
     # CUDA
     cuda_arch: str = ""  # the oldest GPU that runs the code
     cuda_archs: tuple[str, ...] = ()  # each with machine code of its own; `archs` is never empty
@@ -72,6 +73,10 @@ class Target:
     def archs(self) -> tuple[str, ...]:
         """The GPU architectures to make machine code for, the oldest first; empty for a CPU."""
         return self.cuda_archs or ((self.cuda_arch,) if self.cuda_arch else ())
+
+    def size(self, parameter: str, guess: int) -> int:
+        """One of the kernels' sizes: as measured, else the guess that the hardware's data give."""
+        return dict(self.tuned).get(parameter, guess)
 
     def has(self, feature: str) -> bool:
         return feature in self.features

@@ -180,6 +180,13 @@ def median_time(call: Callable[[], object], repetitions: int) -> float:
 
 
 def medians_in_turns(*calls: Callable[[], object], repetitions: int) -> list[float]:
+    """The median seconds of each, as `times_in_turns` takes them."""
+    return [
+        statistics.median(of_call) for of_call in times_in_turns(*calls, repetitions=repetitions)
+    ]
+
+
+def times_in_turns(*calls: Callable[[], object], repetitions: int) -> list[list[float]]:
     """Seconds of each, called one after the other, after a turn that isn't timed."""
     times: list[list[float]] = [[] for _ in calls]
     for turn in range(repetitions + 1):
@@ -188,7 +195,7 @@ def medians_in_turns(*calls: Callable[[], object], repetitions: int) -> list[flo
             call()
             if turn:
                 of_call.append(time.perf_counter() - start)
-    return [statistics.median(of_call) for of_call in times]
+    return times
 
 
 def greedy(rows: int) -> SamplingInputs:

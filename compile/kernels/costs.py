@@ -46,7 +46,7 @@ def matmul(spec: Any, target: Target) -> Cost:
     return Cost(
         label=f"{spec.out_features}x{spec.in_features} {spec.format.code}, {activations}",
         operations_per_row=2 * spec.out_features * spec.in_features,
-        arithmetic=activations,
+        arithmetic="float32" if activations == "float16" else activations,
     )
 
 

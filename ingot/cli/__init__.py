@@ -24,6 +24,7 @@ from ingot.cli import (
     run,
     serve,
     targets,
+    tune,
     verify,
 )
 from ingot.errors import IngotError, UsageError
@@ -105,6 +106,7 @@ app.command("verify")(verify.verify)
 app.command("inspect")(inspect.inspect)
 app.command("profile")(profile.profile)
 app.add_typer(bench.app, name="bench")
+app.command("tune")(tune.tune)
 app.command("models")(models.models)
 app.command("targets")(targets.targets)
 app.command("doctor")(doctor.doctor)

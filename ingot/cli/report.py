@@ -34,6 +34,7 @@ def print_report(result: CompileResult, *, as_json: bool) -> None:
             "model": manifest.model.name,
             "target": manifest.target.name,
             "scheme": manifest.scheme.name,
+            **({"sizes": report.sizes} if report.sizes else {}),
             "not fused": ", ".join(f"{name} {n}" for name, n in sorted(left.items())) or "none",
             **({"spilling": ", ".join(sorted(set(report.spilling)))} if report.spilling else {}),
             "proof": manifest.proof.status,

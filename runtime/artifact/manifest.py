@@ -90,6 +90,7 @@ class TargetRecord(Record):
     cuda_arch: str = ""
     cuda_archs: tuple[str, ...] = ()
     page_size_tokens: Positive
+    tuned: dict[str, Positive] = {}  # the kernels' sizes that were measured, not guessed
 
     @property
     def architecture(self) -> str:

@@ -95,8 +95,9 @@ def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
 
 def _emit_tasks(n: Expr, target: Target, cut: Layout, tiles: Tiles, epilogue: Epilogue) -> None:
     """Run every (block, chunk of rows) in parallel."""
+    most_tiles = target.size("matmul_tiles_per_task", TILES_PER_TASK)
     fitting = target.l2_bytes // 2 // (tiles.rows * tiles.row_bytes)
-    chunk_rows = tiles.rows * max(1, min(TILES_PER_TASK, fitting))
+    chunk_rows = tiles.rows * max(1, min(most_tiles, fitting))
     chunks = let(ceil_div(n, chunk_rows), 1, "int64")
     with T.parallel(chunks * cut.blocks) as task:
         block = let(tirx.floordiv(task, chunks), 1, "int64")

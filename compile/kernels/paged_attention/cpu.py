@@ -73,7 +73,8 @@ def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
         num_blocks = tirx.floordiv(n, prefill.block_tokens) + b
         num_spans = ceil_div(p * spec.page_size, SPAN_TOKENS)
         partial_rows, width = n * heads * num_spans, decode.partial_width
-        is_split = tirx.And(num_blocks * kv_heads < ENOUGH_BLOCKS, num_spans > 1)
+        enough_blocks = target.size("attention_enough_blocks", ENOUGH_BLOCKS)
+        is_split = tirx.And(num_blocks * kv_heads < enough_blocks, num_spans > 1)
         is_split = tirx.And(is_split, partial_rows * width <= MAX_PARTIALS)
         split = tirx.Select(is_split, num_spans, index(1))
         partial_rows = tirx.Max(tirx.Select(is_split, partial_rows, index(1)), index(1))

@@ -39,7 +39,8 @@ def choose_tiles(spec: PagedAttentionSpec, target: Target, *, block_tokens: int 
     lanes, registers = target.float32_lanes, target.vector_registers
     most_rows = (registers - SPARE_REGISTERS) // SCORE_VECTORS
     if block_tokens is None:
-        tokens = range(1, max(1, MAX_BLOCK_ROWS // spec.group) + 1)
+        most_block_rows = target.size("attention_block_rows", MAX_BLOCK_ROWS)
+        tokens = range(1, max(1, most_block_rows // spec.group) + 1)
         block_tokens = max(tokens, key=lambda t: (_fullness(t * spec.group, most_rows), t))
     num_tiles = -(-block_tokens * spec.group // most_rows)
     tile_rows = -(-block_tokens * spec.group // num_tiles)

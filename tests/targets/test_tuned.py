@@ -1,0 +1,73 @@
+"""Tuned sizes go to TOML and back; the user's come first; wrong ones are errors."""
+
+from pathlib import Path
+
+import pytest
+
+from ingot.targets import TargetError, load_targets, resolve_target
+from ingot.targets.tuned import (
+    PARAMETERS,
+    Tuning,
+    describe_tuning,
+    find_tuning,
+    format_tuning,
+    parse_tuning,
+    user_folder,
+    with_tuning,
+    write_tuning,
+)
+
+TUNING = Tuning("cpu:x86-64-v3", "Some CPU", 2, (("matmul_tiles_per_task", 8),))
+TARGET = resolve_target("cpu:x86-64-v3")
+
+
+@pytest.fixture(autouse=True)
+def user_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+
+def test_round_trip() -> None:
+    assert parse_tuning(format_tuning(TUNING), "here") == TUNING
+
+
+def test_what_is_written_is_found_and_used(tmp_path: Path) -> None:
+    assert find_tuning(TARGET) is None
+    assert TARGET.size("matmul_tiles_per_task", 16) == 16
+    path = write_tuning(TUNING)
+    assert path == tmp_path / "ingot" / "tuned" / "cpu-x86-64-v3.toml"
+    assert path.parent == user_folder()
+    tuned = with_tuning(TARGET, find_tuning(TARGET))
+    assert tuned.size("matmul_tiles_per_task", 16) == 8
+    assert tuned.size("matmul_dot_rows", 6) == 6
+    assert hash(tuned) != hash(TARGET)
+
+
+def test_a_report_says_where_sizes_come_from() -> None:
+    assert "guessed" in describe_tuning(None) and "ingot tune" in describe_tuning(None)
+    assert describe_tuning(TUNING) == "measured on Some CPU with 2 threads"
+    assert with_tuning(TARGET, None) is TARGET
+
+
+def test_what_ships_is_for_a_target_that_there_is() -> None:
+    for target in load_targets().values():
+        tuning = find_tuning(target)
+        if tuning is not None:
+            assert tuning.target == target.name
+            assert dict(tuning.parameters).keys() <= PARAMETERS.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no tuned sizes"),
+        ("x = ", "holds no tuned sizes"),
+        ('target = "a"\ncpu = "b"\nthreads = 1\n[parameters]\nother = 1', "no kernel has a size"),
+        (
+            'target = "a"\ncpu = "b"\nthreads = 1\n[parameters]\nmatmul_dot_rows = 0',
+            "is 0; it is a number from 1 on",
+        ),
+    ],
+)
+def test_a_wrong_file_is_an_error(text: str, message: str) -> None:
+    with pytest.raises(TargetError, match=message):
+        parse_tuning(text, "here")
