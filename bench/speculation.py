@@ -1,7 +1,9 @@
 """Measures an artifact with and without speculation: prompts to speed-up, acceptance and sameness.
 
 All ways run in turns in one process, on the same prompts: what else the machine does disturbs them
-alike. The first turn warms up and is not counted; the governor keeps what it learned.
+alike. A turn is several requests for each place in the batch, so that places are filled again as
+outputs end. The first turn warms up and is not counted; prompts are in the prefix cache after it,
+and the governor keeps what it learned.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ SOURCES = (
     inspect.getcallargs,
 )
 MAX_SOURCE_LINES = 30
+REQUESTS_A_PLACE = 3
 TASKS = ("edit", "write")
 
 
@@ -70,7 +73,7 @@ def make_prompt(task: str, index: int) -> str:
 
 
 @dataclass(slots=True)
-class _Tally:
+class Tally:
     """What one engine did on one case."""
 
     seconds: list[float]
@@ -95,38 +98,44 @@ def measure_speculation(
     machine = describe_machine()
     kinds: list[SpeculationKind | None] = [None, "prompt-lookup"] + (["draft"] if draft else [])
     ways: list[Way] = []
-    with ExitStack() as stack:
-        engines = {
-            kind: stack.enter_context(
-                Engine(
-                    artifact,
-                    num_threads=threads,
-                    max_sequences=max(batches),
-                    speculation=kind,
-                    draft=draft if kind == "draft" else None,
+    for batch in batches:
+        with ExitStack() as stack:
+            engines = {
+                kind: stack.enter_context(
+                    Engine(
+                        artifact,
+                        num_threads=threads,
+                        max_sequences=batch,
+                        speculation=kind,
+                        draft=draft if kind == "draft" else None,
+                    )
                 )
-            )
-            for kind in kinds
-        }
-        for task in TASKS:
-            for batch in batches:
+                for kind in kinds
+            }
+            for task in TASKS:
                 report_progress(f"{task}, batch {batch}")
-                prompts = [make_prompt(task, index) for index in range(batch)]
-                tallies = {kind: _Tally([], []) for kind in kinds}
+                prompts = [make_prompt(task, index) for index in range(REQUESTS_A_PLACE * batch)]
+                tallies = {kind: Tally([], []) for kind in kinds}
                 for turn in range(turns + 1):
                     for kind, engine in engines.items():
                         _run(engine, prompts, new_tokens, tallies[kind], is_counted=turn > 0)
-                ways += _compare(task, batch, tallies)
-        num_threads = threads or machine.usable_cores
+                ways += compare(task, batch, tallies)
+    num_threads = threads or machine.usable_cores
     return SpeculationReport(
-        machine, artifact.name, draft.name if draft else None, num_threads, new_tokens, turns, tuple(ways)
+        machine,
+        artifact.name,
+        draft.name if draft else None,
+        num_threads,
+        new_tokens,
+        turns,
+        tuple(ways),
     )
 
 
 def _run(
-    engine: Engine, prompts: list[str], new_tokens: int, tally: _Tally, *, is_counted: bool
+    engine: Engine, prompts: list[str], new_tokens: int, tally: Tally, *, is_counted: bool
 ) -> None:
-    """One turn. The prompts' prefix is computed anew: nothing but the steps should differ."""
+    """One turn."""
     before = engine.stats().counters
     params = SamplingParams(max_tokens=new_tokens, ignore_eos=True)
     start_s = time.perf_counter()
@@ -135,8 +144,7 @@ def _run(
     if not is_counted:
         return
     after = engine.stats().counters
-    decode_s = max(completion.stats.tpot_s for completion in completions) * (new_tokens - 1)
-    tally.seconds.append(min(decode_s, seconds))
+    tally.seconds.append(seconds)
     tally.texts = [completion.text for completion in completions]
     tally.num_tokens += after.num_output_tokens - before.num_output_tokens
     tally.num_steps += after.num_steps - before.num_steps
@@ -144,7 +152,7 @@ def _run(
     tally.num_accepted += after.num_accepted_tokens - before.num_accepted_tokens
 
 
-def _compare(task: str, batch: int, tallies: dict[SpeculationKind | None, _Tally]) -> list[Way]:
+def compare(task: str, batch: int, tallies: dict[SpeculationKind | None, Tally]) -> list[Way]:
     plain = tallies[None]
     ways = []
     for kind, tally in tallies.items():

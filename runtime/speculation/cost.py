@@ -11,8 +11,8 @@ PACE_WEIGHT = 0.2
 PLAIN_WEIGHT = 0.1
 LARGER_WEIGHT = 0.25
 OUTLIER = 2.0  # times what was expected, or a part of it, is all that one measurement may say
-UNKNOWN_SLOPE = 0.05  # of the largest known step's time for each more token: low, to be tried
-FORGOTTEN = 0.003  # of what larger steps take more, at each smaller one
+UNKNOWN_SLOPE = 0.03  # of the largest known step's time for each more token: low, to be tried
+FORGOTTEN = 0.001  # of what larger steps take more, at each smaller one
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class StepCost:
 
     def record(self, num_tokens: int, seconds: float, *, is_plain: bool = True) -> None:
         at = bisect_left(self._sizes, num_tokens)
-        if at == len(self._sizes) or self._sizes[at] != num_tokens:
+        if not self.knows(num_tokens):
             self._sizes.insert(at, num_tokens)
             self._times.insert(at, seconds / self._pace)
             return
@@ -41,6 +41,11 @@ class StepCost:
         base = self._times[at]
         for larger in range(at + 1, len(self._times)):
             self._times[larger] -= FORGOTTEN * max(0.0, self._times[larger] - base)
+
+    def knows(self, num_tokens: int) -> bool:
+        """Whether a step of that size was measured."""
+        at = bisect_left(self._sizes, num_tokens)
+        return at < len(self._sizes) and self._sizes[at] == num_tokens
 
     @property
     def largest(self) -> int:

@@ -15,11 +15,13 @@ from ingot.runtime.sequence import Sequence
 from ingot.runtime.speculation.acceptance import IDLE_FADE, PRIOR, Acceptance
 from ingot.runtime.speculation.cost import StepCost
 
-MIN_GAIN = 1.03  # of the batch's rate, or a plain step is taken
+MIN_GAIN = 1.1  # of the batch's rate, or a plain step is taken
 MAX_LOSS = 0.02  # of the time that steps take may be lost by trying
-MAX_SAVINGS = 64  # plain steps: more is not kept for worse times
+MAX_SAVINGS = 16  # plain steps: more is not kept for worse times
 TRIAL_STEPS = 8  # that follow once a draft model has read what it missed, for it was paid for
-PLAIN_EVERY = 40  # steps: how often the cost of a plain step is measured afresh
+PLAIN_EVERY = 150  # steps: how often the cost of a plain step is measured afresh
+PLAIN_RUN = 8  # steps: the first after others find the caches cold, the last is measured
+BIAS_WEIGHT = 0.1  # of a new measurement
 FIRST_REACH = 2  # guesses a sequence, while no step with guesses was measured
 REACH = 4  # times the guesses of the largest measured step: beyond lies the unknown
 SEQUENCE_FADE = 0.9
@@ -64,10 +66,12 @@ class Governor:
     _each: dict[Sequence, Acceptance] = field(default_factory=dict)
     _propose_s: float = field(init=False)  # for one guess of each sequence
     _think_s: float = 0.0
+    _bias: float = 1.0  # what steps with guesses took, over what was predicted
     _account_s: float = 0.0
     _num_trials: int = 0  # steps of a trial that are left
     _step: int = 0
-    _last_plain: dict[int, int] = field(default_factory=dict)
+    _last_plain: dict[int, int] = field(default_factory=dict)  # by the number of sequences
+    _num_plain: int = 0  # steps without guesses in a row
 
     def __post_init__(self) -> None:
         self._propose_s = self.guess_s
@@ -99,7 +103,8 @@ class Governor:
             if not num_guesses:
                 continue
             tokens = batch + sum(tokens[place] for _, tokens in options)
-            seconds = self.cost.predict(batch + num_guesses) + max(counts) * self._propose_s
+            seconds = self._bias * self.cost.predict(batch + num_guesses)
+            seconds += max(counts) * self._propose_s
             if tokens > best_rate * seconds:
                 best, best_rate = place, tokens / seconds
         return [0] * batch if best is None else [counts[best] for counts, _ in options]
@@ -107,8 +112,11 @@ class Governor:
     def record_plain(self, batch: int, step_s: float, spent_s: float = 0.0) -> None:
         """A step of `batch` tokens without guesses is over. `spent_s` went into thoughts."""
         self._step += 1
-        self._last_plain[batch] = self._step
-        self.cost.record(batch, step_s)
+        self._num_plain += 1
+        if self._num_plain >= PLAIN_RUN or not self.cost.knows(batch):
+            self.cost.record(batch, step_s)
+        if self._num_plain >= PLAIN_RUN:
+            self._last_plain[batch] = self._step
         self.cost.forget(batch)
         self._propose_s = max(self.guess_s, self._propose_s * IDLE_FADE)
         self._settle(MAX_LOSS * step_s - spent_s, batch)
@@ -119,8 +127,12 @@ class Governor:
         """A step of nothing but single tokens and guesses is over. `propose_s` went into guesses
         one after the other, `think_s` into all that was free for each of them."""
         self._step += 1
+        self._num_plain = 0
         batch = len(outcomes)
         num_proposed = sum(outcome.num_proposed for outcome in outcomes)
+        if self.cost.knows(batch + num_proposed):
+            ratio = step_s / self.cost.predict(batch + num_proposed)
+            self._bias += BIAS_WEIGHT * (min(max(ratio, 0.5), 2.0) - self._bias)
         self.cost.record(batch + num_proposed, step_s, is_plain=False)
         depth = max(outcome.num_proposed for outcome in outcomes)
         if self._propose_s:

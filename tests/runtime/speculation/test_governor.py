@@ -8,7 +8,13 @@ import pytest
 
 from ingot.runtime.speculation.acceptance import PRIOR, Acceptance
 from ingot.runtime.speculation.cost import StepCost
-from ingot.runtime.speculation.governor import CHANCES, Governor, Outcome, count_guesses
+from ingot.runtime.speculation.governor import (
+    CHANCES,
+    PLAIN_RUN,
+    Governor,
+    Outcome,
+    count_guesses,
+)
 
 MAX_TOKENS = 8
 MAX_SLOWDOWN = 1.05  # what issue 5 allows
@@ -129,7 +135,8 @@ def test_tries_again_when_the_text_changes() -> None:
 def test_good_sequences_get_more_than_bad_ones() -> None:
     governor = Governor(MAX_TOKENS)
     good, bad = Talk(), Talk()
-    governor.record_plain(2, flat(2))
+    for _ in range(PLAIN_RUN):
+        governor.record_plain(2, flat(2))
     governor.choose([good, bad], [MAX_TOKENS] * 2)  # type: ignore[list-item]
     for _ in range(20):
         outcomes = [Outcome(good, 4, 4), Outcome(bad, 4, 0)]  # type: ignore[arg-type]
@@ -191,7 +198,7 @@ def test_what_is_not_measured_again_is_doubted() -> None:
     cost = StepCost()
     cost.record(1, 1.0)
     cost.record(4, 9.0)
-    for _ in range(1000):
+    for _ in range(3000):
         cost.record(1, 1.0)
         cost.forget(1)
     assert 1.0 < cost.predict(4) < 2.0 and cost.predict(1) == pytest.approx(1.0)
