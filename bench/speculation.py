@@ -72,6 +72,11 @@ def make_prompt(task: str, index: int) -> str:
     return f"{source}\n\n\n# The same function with another name:\n{lines[0]}\n"
 
 
+def spread_lengths(mean: int, count: int) -> list[int]:
+    """Lengths from half to one and a half of the mean: places do not end all at once."""
+    return [max(1, mean // 2 + (7 * index % 11) * mean // 10) for index in range(count)]
+
+
 @dataclass(slots=True)
 class Tally:
     """What one engine did on one case."""
@@ -96,7 +101,9 @@ def measure_speculation(
 ) -> SpeculationReport:
     """Every way on every task and batch size."""
     machine = describe_machine()
-    kinds: list[SpeculationKind | None] = [None, "prompt-lookup"] + (["draft"] if draft else [])
+    kinds: list[SpeculationKind | None] = [None, "prompt-lookup"]
+    if draft:
+        kinds.append("draft")
     ways: list[Way] = []
     for batch in batches:
         with ExitStack() as stack:
@@ -117,18 +124,19 @@ def measure_speculation(
                 prompts = [make_prompt(task, index) for index in range(REQUESTS_A_PLACE * batch)]
                 tallies = {kind: Tally([], []) for kind in kinds}
                 for turn in range(turns + 1):
-                    for kind, engine in engines.items():
-                        _run(engine, prompts, new_tokens, tallies[kind], is_counted=turn > 0)
+                    # Nobody has its turn always after the same other.
+                    for kind in kinds[turn % len(kinds) :] + kinds[: turn % len(kinds)]:
+                        _run(engines[kind], prompts, new_tokens, tallies[kind], is_counted=turn > 0)
                 ways += compare(task, batch, tallies)
     num_threads = threads or machine.usable_cores
     return SpeculationReport(
-        machine,
-        artifact.name,
-        draft.name if draft else None,
-        num_threads,
-        new_tokens,
-        turns,
-        tuple(ways),
+        machine=machine,
+        artifact=artifact.name,
+        draft=draft.name if draft else None,
+        threads=num_threads,
+        new_tokens=new_tokens,
+        turns=turns,
+        ways=tuple(ways),
     )
 
 
@@ -137,7 +145,10 @@ def _run(
 ) -> None:
     """One turn."""
     before = engine.stats().counters
-    params = SamplingParams(max_tokens=new_tokens, ignore_eos=True)
+    params = [
+        SamplingParams(max_tokens=length, ignore_eos=True)
+        for length in spread_lengths(new_tokens, len(prompts))
+    ]
     start_s = time.perf_counter()
     completions = engine.generate(prompts, params)
     seconds = time.perf_counter() - start_s
