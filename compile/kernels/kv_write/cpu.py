@@ -3,7 +3,8 @@
 With page, offset = divmod(slots[token], page_size):
 key_pool[page, head, :, offset] = key[token, head, :] (K is transposed within a page);
 value_pool[page, head, offset, :] = value[token, head, :].
-A slot of -1 is skipped. Casts round to nearest even. With `rope` the key is rotated on its way.
+Where attention multiplies pairs (`has_pairs`), both pools hold pairs. A slot of -1 is skipped.
+Casts round to nearest even. With `rope` the key is rotated on its way.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
+from ingot.compile.kernels.paged_attention.spec import has_pairs
 from ingot.compile.kernels.rope.cpu import RopeSpec, rotate_head
 from ingot.compile.kernels.vector_ir import (
     Expr,
@@ -64,6 +66,7 @@ def build(spec: KvWriteSpec, target: Target) -> tirx.PrimFunc:
     n, num_pages = count("n"), count("num_pages")
     dtype = pool_dtype(spec.kv_dtype)
     heads, page_size = spec.kv_heads, spec.page_size
+    pairs = has_pairs(spec.kv_dtype, spec.key_dim, spec.value_dim, target)
     with kernel("kv_write") as k:
         key = k.argument("key", (n, spec.key_row_width))
         value = k.argument("value", (n, spec.value_row_width))
@@ -90,13 +93,20 @@ def build(spec: KvWriteSpec, target: Target) -> tirx.PrimFunc:
                 for start, lanes, vector in rotated:
                     cast = Register(lanes, narrow(vector, spec.kv_dtype, lanes), dtype)
                     for lane in range(lanes):  # one column of the page: a stride of page_size
-                        where = [page, head, start + lane, offset]
-                        T.buffer_store(key_pool, cast.lane(lane), where)
+                        d = start + lane
+                        where = [d - d % 2, 2 * offset + d % 2] if pairs else [d, offset]
+                        T.buffer_store(key_pool, cast.lane(lane), [page, head, *where])
                 column = head * spec.value_dim + spec.value_column_offset
                 for start, lanes in pieces(spec.value_dim, target.float32_lanes):
                     vector = load(value, (row, column + start), lanes)
-                    cast = narrow(vector, spec.kv_dtype, lanes)
-                    store(value_pool, (page, head, offset, start), cast, lanes)
+                    narrowed = narrow(vector, spec.kv_dtype, lanes)
+                    if pairs:
+                        odd = tirx.floormod(offset, 2)
+                        column_of_pair = tirx.Ramp(2 * start + odd, 2, lanes)
+                        where = [page, head, offset - odd, column_of_pair]
+                        T.buffer_store(value_pool, narrowed, where)
+                    else:
+                        store(value_pool, (page, head, offset, start), narrowed, lanes)
 
         rows_in_parallel(n, heads * (spec.key_dim + spec.value_dim), write_row)
     return k.function

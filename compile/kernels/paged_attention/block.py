@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from ingot.compile.kernels.paged_attention.page import PageKernel
+from ingot.compile.kernels.paged_attention.arithmetic import Arithmetic
 from ingot.compile.kernels.paged_attention.rows import Block, Rows, Tensors
+from ingot.compile.kernels.paged_attention.run import RunKernel
 from ingot.compile.kernels.paged_attention.softmax import Softmax, SpanMerger
-from ingot.compile.kernels.paged_attention.spec import SPAN_TOKENS, PagedAttentionSpec
+from ingot.compile.kernels.paged_attention.spec import RUN_TOKENS, SPAN_TOKENS, PagedAttentionSpec
 from ingot.compile.kernels.paged_attention.tiles import Tiles
 from ingot.compile.kernels.vector_ir import (
     Buffer,
@@ -23,7 +24,6 @@ from ingot.compile.kernels.vector_ir import (
     pieces,
     reduce_sum,
     splat,
-    store,
 )
 
 
@@ -31,12 +31,19 @@ class BlockKernel:
     """Emits the code of one block; holds what all blocks share."""
 
     def __init__(
-        self, spec: PagedAttentionSpec, tensors: Tensors, merger: SpanMerger, num_blocks: Expr
+        self,
+        spec: PagedAttentionSpec,
+        tensors: Tensors,
+        arithmetic: Arithmetic,
+        merger: SpanMerger,
+        num_blocks: Expr,
     ) -> None:
         self._spec, self._tensors, self._merger = spec, tensors, merger
+        self._arithmetic = arithmetic
         self._num_blocks = num_blocks
         self._rows = Rows(spec, tensors)
         self._span_pages = SPAN_TOKENS // spec.page_size
+        self._run_pages = RUN_TOKENS // spec.page_size
 
     def attend(self, item: Expr, split: Expr, prefill: Tiles, decode: Tiles) -> None:
         """Attend for work item `item`: a block, or one span of a block where `split` is above 1."""
@@ -109,12 +116,12 @@ class BlockKernel:
             q = self._pack_queries(block, tiles)
             part = Softmax.allocate(tiles.rows, value_dim, lanes, total_lanes=lanes)
             whole = Softmax.allocate(tiles.rows, value_dim, lanes, total_lanes=1)
-            pages = PageKernel(self._spec, self._tensors, tiles, block, q, part)
+            runs = RunKernel(self._spec, self._tensors, tiles, block, self._arithmetic, q, part)
             whole.clear()
             with T.serial(end - begin) as i:
                 current = let(begin + i, 1, "int64")
                 part.clear()
-                self._attend_span(block, current, pages)
+                self._attend_span(block, current, runs)
                 with T.serial(block.num_rows) as row:
                     total = reduce_sum(load(part.total, (row, index(0)), lanes), lanes)
                     with T.If(is_split):
@@ -131,23 +138,26 @@ class BlockKernel:
     def _pack_queries(self, block: Block, tiles: Tiles) -> Buffer:
         """Copy the block's rows side by side; rows that only fill the last tile are zero."""
         spec = self._spec
-        q = T.alloc_buffer((tiles.rows, spec.key_dim))
+        q = self._arithmetic.rows(tiles.rows, spec.key_dim)
         with T.serial(block.num_tiles * tiles.tile_rows) as row, T.If(row < block.num_rows):
             with T.Then():
                 token = block.token(row, spec.group)
                 column = block.head(row, spec.group) * spec.key_dim + spec.column_offset
                 for offset, lanes in pieces(spec.key_dim, tiles.lanes):
                     value = load(self._tensors.q, (token, column + offset), lanes)
-                    store(q, (row, index(offset)), value, lanes)
+                    self._arithmetic.store(q, row, index(offset), value, lanes)
             with T.Else():
                 for offset, lanes in pieces(spec.key_dim, tiles.lanes):
-                    store(q, (row, index(offset)), splat(0.0, lanes), lanes)
+                    self._arithmetic.store(q, row, index(offset), splat(0.0, lanes), lanes)
         return q
 
-    def _attend_span(self, block: Block, span: Expr, pages: PageKernel) -> None:
+    def _attend_span(self, block: Block, span: Expr, runs: RunKernel) -> None:
+        """The span's pages that the block looks at, run by run."""
         begin = let(maximum(span * self._span_pages, block.first_page), 1, "int64")
         end = let(minimum((span + 1) * self._span_pages, block.end_page), 1, "int64")
-        with T.serial(end - begin) as i:
-            logical = let(begin + i, 1, "int64")
-            page = let(index(self._tensors.page_table[block.sequence, logical]), 1, "int64")
-            pages.attend(page, let(logical * self._spec.page_size, 1, "int64"))
+        first_run = let(tirx.floordiv(begin, self._run_pages), 1, "int64")
+        with T.serial(ceil_div(end, self._run_pages) - first_run) as i:
+            run = let((first_run + i) * self._run_pages, 1, "int64")
+            first = let(maximum(run, begin), 1, "int64")
+            num_pages = let(minimum(run + self._run_pages, end) - first, 1, "int64")
+            runs.attend(first, num_pages)

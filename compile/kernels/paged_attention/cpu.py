@@ -9,21 +9,29 @@ One function serves prefill, chunked prefill and decode. Work is cut into blocks
 are the rows of two small matmuls per page, so a page is read once for all of them. A decode step
 (one token) has a copy of the code with just the rows it needs.
 
-The result of a row depends on nothing but its own sequence (batch invariance): softmax runs page by
-page within fixed spans of `SPAN_TOKENS` positions, and spans are merged in order. Whether spans are
-walked by one core or spread over many (few blocks, long context), the operations on a row and their
-order are the same; rows of a tile share loads, never sums; pages that are masked for a row change
-nothing, exactly: their weights are 0 and the rescaling factor is 1.
+Where the CPU multiplies pairs of bfloat16 (`has_pairs`), pools hold pairs, and queries and weights
+are rounded to bfloat16; else everything is widened to float32.
+
+The result of a row depends on nothing but its own sequence (batch invariance): softmax takes a new
+maximum for one run of `RUN_TOKENS` positions after the other within fixed spans of `SPAN_TOKENS`,
+and spans are merged in order. Whether spans are walked by one core or spread over many (few blocks,
+long context), the operations on a row and their order are the same; rows of a tile share loads,
+never sums; pages that are masked for a row change nothing, exactly: their weights are 0 and the
+rescaling factor is 1.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from tvm import tirx
 
+from ingot.compile.kernels.bfloat16_dot import bfloat16_functions
+from ingot.compile.kernels.paged_attention.arithmetic import MultiplyAdds, PairProducts
 from ingot.compile.kernels.paged_attention.block import BlockKernel
 from ingot.compile.kernels.paged_attention.rows import Tensors
 from ingot.compile.kernels.paged_attention.softmax import SpanMerger
-from ingot.compile.kernels.paged_attention.spec import SPAN_TOKENS, PagedAttentionSpec
+from ingot.compile.kernels.paged_attention.spec import SPAN_TOKENS, PagedAttentionSpec, has_pairs
 from ingot.compile.kernels.paged_attention.tiles import choose_tiles
 from ingot.compile.kernels.vector_ir import (
     T,
@@ -82,10 +90,14 @@ def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
         # Registers from here on: TVM's passes are slow on what they can see through.
         spans = let(num_spans, 1, "int64")
         merger = SpanMerger(spec, tensors, partials, spans, prefill.lanes)
-        blocks = BlockKernel(spec, tensors, merger, let(num_blocks, 1, "int64"))
+        pairs = has_pairs(spec.kv_dtype, spec.key_dim, spec.value_dim, target)
+        arithmetic = PairProducts() if pairs else MultiplyAdds(spec.kv_dtype)
+        num_blocks = let(num_blocks, 1, "int64")
+        blocks = BlockKernel(spec, tensors, arithmetic, merger, num_blocks)
         splits = let(split, 1, "int64")
-        with T.parallel(num_blocks * kv_heads * split) as item:
-            blocks.attend(item, splits, prefill, decode)
+        with bfloat16_functions() if pairs else nullcontext():
+            with T.parallel(num_blocks * kv_heads * split) as item:
+                blocks.attend(item, splits, prefill, decode)
         with otherwise_if(splits > 1), T.parallel(n) as row:
             merger.merge_row(row)
     return k.function

@@ -5,7 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-SPAN_TOKENS = 512  # a multiple of every page size; the unit in which a context is split over cores
+from ingot.compile.kernels.bfloat16_dot import LANES, has_bfloat16_dot
+from ingot.targets import Target
+
+RUN_TOKENS = 128  # a multiple of every page size; what one new maximum of a softmax is taken over
+SPAN_TOKENS = 512  # a multiple of a run; the unit in which a context is split over cores
+
+
+def has_pairs(kv_dtype: str, key_dim: int, value_dim: int, target: Target) -> bool:
+    """Whether the pools of a target hold pairs side by side, for products of bfloat16 pairs.
+
+    A page of one head, of the same size, is then `[key_dim / 2, slot, 2]` in the key pool, the
+    two inputs of each key together, and `[slots / 2, value_dim, 2]` in the value pool, two slots
+    together. Queries and softmax weights are rounded to bfloat16 as well.
+    """
+    fits = kv_dtype == "bfloat16" and key_dim % LANES == 0 and value_dim % LANES == 0
+    return fits and has_bfloat16_dot(target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +47,7 @@ class PagedAttentionSpec:
         if not self.row_width:
             object.__setattr__(self, "row_width", self.num_heads * self.key_dim)
         assert self.num_heads % self.kv_heads == 0, self
-        assert SPAN_TOKENS % self.page_size == 0, self
+        assert RUN_TOKENS % self.page_size == 0, self
         assert self.column_offset + self.num_heads * self.key_dim <= self.row_width, self
 
     @property

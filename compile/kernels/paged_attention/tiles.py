@@ -13,6 +13,10 @@ SPARE_REGISTERS = 4  # two key vectors, a broadcast query element, one free
 MAX_BLOCK_ROWS = 48  # rows of q, scores and output of a block stay in L1 and L2
 
 
+Chunk = tuple[tuple[int, int], ...]
+"""Neighbouring columns as (offset, lanes) vectors."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tiles:
     """Rows of a block are (token, query head of the group), cut into tiles of `tile_rows`.
@@ -26,7 +30,7 @@ class Tiles:
     tile_rows: int
     num_tiles: int
     value_rows: int
-    value_chunks: tuple[tuple[tuple[int, int], ...], ...]
+    value_chunks: tuple[Chunk, ...]
     partial_width: int  # of a split span's row: output, then maximum and sum
 
     @property

@@ -76,6 +76,13 @@ def compile_kernel(function: Any, target: Target) -> Compiled:
     return call
 
 
+def in_pairs(pool: np.ndarray) -> np.ndarray:
+    """A pool `[page, head, rows, columns]` as kernels that multiply pairs of rows hold it."""
+    pages, heads, rows, columns = pool.shape
+    pairs = pool.reshape(pages, heads, rows // 2, 2, columns).swapaxes(3, 4)
+    return np.ascontiguousarray(pairs).reshape(pool.shape)
+
+
 def compile_op(op: str, spec: Any, target: Target) -> Compiled:
     """The operator's kernel for one spec, compiled."""
     return compile_kernel(build_kernel(op, spec, target), target)

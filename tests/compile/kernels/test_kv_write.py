@@ -5,11 +5,12 @@ import pytest
 
 from ingot.compile.kernels.kv_write.cpu import KvWriteSpec
 from ingot.compile.kernels.kv_write.reference import from_kv_dtype, reference
+from ingot.compile.kernels.paged_attention.spec import has_pairs
 from ingot.compile.kernels.rope.cpu import RopeSpec
 from ingot.compile.kernels.rope.reference import reference as rotate
 from ingot.compile.kernels.vector_ir import pool_dtype
 from ingot.targets import Target
-from tests.compile.kernels.conftest import compile_op, normal
+from tests.compile.kernels.conftest import compile_op, in_pairs, normal
 from tests.tolerances import assert_close
 
 SPECS = (
@@ -26,6 +27,7 @@ SPECS = (
         value_column_offset=301,
     ),
     KvWriteSpec(1, 8, 16, kv_dtype="float16", page_size=16),
+    KvWriteSpec(2, 32, 48, kv_dtype="bfloat16"),  # in pairs, on a target that multiplies them
 )
 NUM_PAGES = 12
 
@@ -64,6 +66,8 @@ def test_matches_reference(spec: KvWriteSpec, target: Target) -> None:
             *want,
             spec.kv_dtype,
         )
+        if has_pairs(spec.kv_dtype, spec.key_dim, spec.value_dim, target):
+            want = [in_pairs(pool) for pool in want]
         np.testing.assert_array_equal(got[0], want[0])
         np.testing.assert_array_equal(got[1], want[1])
 

@@ -6,15 +6,17 @@ from functools import cache
 import numpy as np
 import pytest
 
-from ingot.compile.kernels.kv_write.reference import to_kv_dtype
+from ingot.compile.kernels.kv_write.reference import from_kv_dtype, to_kv_dtype
 from ingot.compile.kernels.paged_attention.cpu import PagedAttentionSpec
 from ingot.compile.kernels.paged_attention.reference import reference
+from ingot.compile.kernels.paged_attention.spec import has_pairs
 from ingot.compile.kernels.paged_attention.tiles import choose_tiles
 from ingot.targets import Target, load_targets
-from tests.compile.kernels.conftest import Compiled, compile_op, normal
+from tests.compile.kernels.conftest import Compiled, compile_op, in_pairs, normal
 from tests.tolerances import assert_close
 
 PLAIN = PagedAttentionSpec(14, 2, 64, 64, 0.125)
+BFLOAT16 = replace(PLAIN, kv_dtype="bfloat16")
 # Head sizes, ratios of heads, types and masks; each runs on one of the two targets.
 VARIANTS = (
     PagedAttentionSpec(4, 4, 80, 80, 0.1, window=37, kv_dtype="bfloat16"),
@@ -36,6 +38,19 @@ VARIANTS = (
     PagedAttentionSpec(4, 1, 256, 128, 0.06, causal=False),
     PagedAttentionSpec(8, 1, 128, 128, 0.09, window=512, softcap=30.0),
     PagedAttentionSpec(5, 1, 8, 8, 0.4, has_sinks=True, has_slopes=True),
+    PagedAttentionSpec(
+        6,
+        2,
+        32,
+        96,
+        0.2,
+        window=50,
+        softcap=5.0,
+        has_sinks=True,
+        has_slopes=True,
+        kv_dtype="bfloat16",
+        page_size=16,
+    ),
 )
 # (new tokens, tokens in the cache after them)
 BATCHES = (
@@ -120,18 +135,37 @@ def make_batch(spec: PagedAttentionSpec, sequences: list[tuple[int, int]]) -> Ba
 
 @cache
 def compiled(spec: PagedAttentionSpec, target: Target) -> Compiled:
-    return compile_op("paged_attention", spec, target)
+    """The kernel, which takes pools as the reference does whatever the target makes of them."""
+    attend = compile_op("paged_attention", spec, target)
+    if not holds_pairs(spec, target):
+        return attend
+    return lambda q, *rest: attend(q, *map(in_pairs, rest[:2]), *rest[2:])
+
+
+def holds_pairs(spec: PagedAttentionSpec, target: Target) -> bool:
+    return has_pairs(spec.kv_dtype, spec.key_dim, spec.value_dim, target)
+
+
+def values_of(batch: Batch, spec: PagedAttentionSpec) -> np.ndarray:
+    return from_kv_dtype(batch.pools[1], spec.kv_dtype)
 
 
 def check(spec: PagedAttentionSpec, target: Target) -> None:
     for sequences in BATCHES if target.kind == "cpu" else EMULATED_BATCHES:
         batch = make_batch(spec, sequences)
         got = batch.run(compiled(spec, target), spec)
-        assert_close(got, batch.reference(spec), "attention")
+        if holds_pairs(spec, target):
+            rounded = from_kv_dtype(to_kv_dtype(batch.query, "bfloat16"), "bfloat16")
+            batch = replace(batch, query=rounded.astype(np.float32))
+            largest = float(np.abs(np.nan_to_num(values_of(batch, spec))).max(initial=1.0))
+            assert_close(got, batch.reference(spec), "bfloat16 attention", largest)
+        else:
+            assert_close(got, batch.reference(spec), "attention")
 
 
-def test_plain(target: Target) -> None:
-    check(PLAIN, target)
+@pytest.mark.parametrize("spec", [PLAIN, BFLOAT16])
+def test_plain(spec: PagedAttentionSpec, target: Target) -> None:
+    check(spec, target)
 
 
 @pytest.mark.parametrize("i", range(len(VARIANTS)))
@@ -140,22 +174,23 @@ def test_variants(i: int, wide_target: Target, narrow_target: Target, gpu_target
     check(VARIANTS[i], gpu_target)
 
 
-def test_a_row_has_the_same_bits_in_any_batch(target: Target) -> None:
+@pytest.mark.parametrize("spec", [PLAIN, BFLOAT16])
+def test_a_row_has_the_same_bits_in_any_batch(spec: PagedAttentionSpec, target: Target) -> None:
     n = 700 if target.kind == "cpu" else 100  # an emulated GPU is slow
-    attend, sequences = compiled(PLAIN, target), [(n, n), (1, 2 * n), (9, 64)] + [(1, 40)] * 33
-    batch = make_batch(PLAIN, sequences)
-    together = batch.run(attend, PLAIN)  # enough blocks: no context is split over cores
+    attend, sequences = compiled(spec, target), [(n, n), (1, 2 * n), (9, 64)] + [(1, 40)] * 33
+    batch = make_batch(spec, sequences)
+    together = batch.run(attend, spec)  # enough blocks: no context is split over cores
     for i in range(3):
         new, context = sequences[i]
         first, last = batch.query_offsets[i : i + 2]
-        alone = batch.rows(i, new, context).run(attend, PLAIN)
+        alone = batch.rows(i, new, context).run(attend, spec)
         np.testing.assert_array_equal(alone, together[first:last])
     whole = together[:n]
     cut = n // 5
-    chunks = [batch.rows(0, m, end).run(attend, PLAIN) for m, end in ((cut, cut), (n - cut, n))]
+    chunks = [batch.rows(0, m, end).run(attend, spec) for m, end in ((cut, cut), (n - cut, n))]
     np.testing.assert_array_equal(np.concatenate(chunks), whole)
     for position in {p for p in (0, 31, 32, 511, 512, n - 1) if p < n}:
-        decoded = batch.rows(0, 1, position + 1).run(attend, PLAIN)
+        decoded = batch.rows(0, 1, position + 1).run(attend, spec)
         np.testing.assert_array_equal(decoded[0], whole[position])
 
 
