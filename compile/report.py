@@ -31,10 +31,10 @@ class CompileReport:
     stages: list[StageReport] = field(default_factory=list)
     leftover_operators: dict[str, int] = field(default_factory=dict)
     """Core operators that no rewrite took in, by name: what a new rewrite could still fuse."""
-    sizes: str = ""
-    """Where the sizes of the CPU kernels come from: measured or guessed."""
     spilling: list[str] = field(default_factory=list)
     """Kernels on a GPU that keep variables in memory for want of registers: they are slow."""
+    sizes: str = ""
+    """Where the sizes of the CPU kernels come from: measured or guessed."""
 
     @property
     def rewrites(self) -> dict[str, int]:

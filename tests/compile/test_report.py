@@ -52,6 +52,7 @@ def test_as_dict() -> None:
             {"name": "clean_up", "seconds": 0.5, "matched": 2},
         ],
         "leftover_operators": {"relax.cos": 1, "relax.sin": 1},
+        "sizes": "",
         "spilling_kernels": ["spills_kernel"],
     }
 
