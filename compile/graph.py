@@ -225,6 +225,10 @@ def shape_of(expr: relax.Expr) -> list[Any]:
     return list(expr.ty.shape.values)
 
 
+def is_one(extent: object) -> bool:
+    return isinstance(extent, tvm.tirx.IntImm | int) and int(extent) == 1
+
+
 def same_shape(left: relax.Expr, right: relax.Expr) -> bool:
     return bool(structural_equal(left.ty.shape, right.ty.shape))
 

@@ -14,7 +14,7 @@ import tvm
 from tvm import relax
 
 from ingot.compile.fast_inspect import fast_inspect
-from ingot.compile.graph import GRAPH, Graph, is_op, operands_of, shape_of
+from ingot.compile.graph import GRAPH, Graph, is_one, is_op, operands_of, shape_of
 from ingot.compile.kernels import build_kernel, embedding, matmul
 from ingot.compile.kernels.activation import cpu as activation
 from ingot.compile.kernels.gather_rows import cpu as gather_rows
@@ -185,8 +185,10 @@ class Lowering:
         return self._kernels[spec]
 
     def _flat(self, expr: relax.Expr) -> relax.Expr:
-        """`[1, n, ...]` as `[n, width]`."""
-        _, tokens, *inner = shape_of(expr)
+        """`[1, n, ...]` as `[n, width]`; there may be more leading ones, or none."""
+        shape = shape_of(expr)
+        first = next(axis for axis, extent in enumerate(shape) if not is_one(extent))
+        tokens, *inner = shape[first:]
         width = 1
         for extent in inner:
             width *= int(extent)

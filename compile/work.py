@@ -89,7 +89,7 @@ class _Reader:
         known = json.loads(str(function.attrs[COST])) if COST in function.attrs else {"op": CORE}
         op = known.pop("op")
         cost = Cost(**known)
-        operands = list(call.args[1])
+        operands = [o for o in call.args[1] if isinstance(o.ty, relax.TensorType)]  # no symbols
         weights = [o for o in operands if isinstance(o, relax.Var) and o in self._weights]
         others = [o for o in operands if not (isinstance(o, relax.Var) and self._is_stored(o))]
         results = _tensor_types(call.ty_args)

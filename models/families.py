@@ -71,6 +71,9 @@ _GPT: Mapping[str, Any] = MappingProxyType(
         "eos_token_id": 2,
     }
 )
+_XGLM: Mapping[str, Any] = MappingProxyType(
+    {"d_model": 32, "ffn_dim": 48, "num_layers": 2, "attention_heads": 4}
+)
 _MULTIPLIERS: Mapping[str, Any] = MappingProxyType(
     {
         "embedding_multiplier": 2.0,
@@ -317,6 +320,19 @@ FAMILIES: tuple[Family, ...] = (
         "granite_swa",
         ("attention sinks", "sliding window on some layers", "multipliers"),
         {**_SLIDING, **_MULTIPLIERS},
+    ),
+    Family("ctrl", ("sinusoidal positions", "LayerNorm", "biases"), {"dff": 48}),
+    Family("xglm", ("sinusoidal positions with an offset", "scaled embeddings"), _XGLM),
+    Family(
+        "gpt_neox_japanese",
+        ("fused q/k/v by head", "bias of the last attention alone"),
+        {"intermediate_multiple_size": 2},
+    ),
+    Family(
+        "minicpm3",
+        ("multi-head latent attention", "keys wider than values", "scaled residuals"),
+        {"num_key_value_heads": 4, "q_lora_rank": 24, "kv_lora_rank": 16}
+        | {"qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 12},
     ),
     Family("hyperclovax", ("multipliers", "norms after blocks"), _MULTIPLIERS),
     Family("jais2", ("squared ReLU", "LayerNorm")),

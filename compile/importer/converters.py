@@ -157,6 +157,38 @@ def _cat(node: torch.fx.Node, importer: Any) -> relax.Expr:
     return parts[0] if len(parts) == 1 else _emit(importer, relax.op.concat(parts, axis=dim))
 
 
+def _slice_scatter(node: torch.fx.Node, importer: Any) -> relax.Expr:
+    """A range of one axis written over, as a concatenation; the stock converter scatters."""
+    x, source, *_ = node.args
+    dim, start, end = _scattered_range(node)
+    parts = [_operand(importer, source)]
+    if start > 0:
+        parts.insert(0, _part(x, dim, 0, start, importer))
+    if end < (size := node.meta["val"].shape[dim]):
+        parts.append(_part(x, dim, end, size, importer))
+    return parts[0] if len(parts) == 1 else _emit(importer, relax.op.concat(parts, axis=dim))
+
+
+def _scattered_range(node: torch.fx.Node) -> tuple[int, int, int]:
+    """The axis and the half-open range of it that a `slice_scatter` writes."""
+    given: list[Any] = list(node.args[2:])
+    defaults: list[Any] = [0, None, None, 1]
+    dim, start, end, step = [*given, *defaults[len(given) :]]
+    shape = node.meta["val"].shape
+    size: Any = shape[dim]
+    assert isinstance(size, int) and step == 1, "a range of an axis of fixed size"
+    return dim % len(shape), min(start or 0, size), size if end is None else min(end, size)
+
+
+def _part(x: Any, dim: int, begin: int, end: int, importer: Any) -> relax.Expr:
+    """A range of an axis: what was written there, if it was written as a whole just before."""
+    scatters = x.target is torch.ops.aten.slice_scatter.default
+    if scatters and _scattered_range(x) == (dim, begin, end):
+        return _operand(importer, x.args[1])
+    sliced = relax.op.strided_slice(_operand(importer, x), [dim], [begin], [end])
+    return _emit(importer, sliced)
+
+
 def _empty(node: torch.fx.Node, importer: Any) -> relax.Expr:
     """The stock converter leaves symbolic sizes as `torch.fx` nodes."""
     dtype = importer._convert_data_type(node.meta["val"].dtype)
@@ -237,6 +269,7 @@ CONVERTERS: dict[str, Converter] = {
     "reshape.default": _reshape,
     "slice.Tensor": _slice,
     "cat.default": _cat,
+    "slice_scatter.default": _slice_scatter,
     "empty.memory_format": _empty,
     "log.default": _log,
     "div.Tensor_mode": _divide_rounded,

@@ -17,6 +17,7 @@ from ingot.compile.graph import (
     Graph,
     Rewritten,
     apply_rule,
+    is_one,
     same_shape,
     scalar_of,
     shape_of,
@@ -151,7 +152,3 @@ def _simplify_split(graph: Graph, item: relax.TupleGetItem) -> relax.Expr | None
         bounds = [0, *(int(section) for section in sections), int(extent)]
     begin, end = bounds[item.index], bounds[item.index + 1]
     return relax.op.strided_slice(x, [axis % len(shape_of(x))], [begin], [end], [1])
-
-
-def is_one(extent: object) -> bool:
-    return isinstance(extent, tvm.tirx.IntImm | int) and int(extent) == 1

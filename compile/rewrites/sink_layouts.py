@@ -15,8 +15,8 @@ from typing import Protocol
 import tvm
 from tvm import relax
 
-from ingot.compile.graph import Graph, Rewritten, apply_rule, is_op, same_extents, shape_of
-from ingot.compile.rewrites.clean_up import is_one, permutation_of
+from ingot.compile.graph import Graph, Rewritten, apply_rule, is_one, is_op, same_extents, shape_of
+from ingot.compile.rewrites.clean_up import permutation_of
 
 _SWAP_HEADS = [0, 2, 1, 3]
 _UNARY = frozenset(

@@ -18,8 +18,10 @@ _ADAPTERS = {
     "codegen": "unfused",
     "falcon": "falcon",
     "gpt_neo": "unfused",
+    "gpt_neox_japanese": "unfused",
     "gptj": "unfused",
     "mpt": "mpt",
+    "xglm": "xglm",
 }
 
 

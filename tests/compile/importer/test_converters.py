@@ -56,6 +56,14 @@ def run(function: Callable[..., Any], inputs: Sequence[Tensor]) -> list[Tensor]:
     return [torch.from_numpy(r.numpy()) for r in results]
 
 
+def written_columns(x: Tensor) -> Tensor:
+    """As DeepSeek's attention puts a key together."""
+    whole = x.new_empty(1, x.shape[1], 6)
+    whole[..., :4] = x[..., 2:]
+    whole[..., 4:] = -x[..., :2]
+    return whole
+
+
 CASES: dict[str, tuple[Callable[..., Any], Sequence[Tensor]]] = {
     "matmul of integers stays integer": (lambda x: x @ x.T, [torch.arange(6).reshape(2, 3)]),
     "batched matmul": (lambda x: torch.bmm(x, x.transpose(1, 2)), [X]),
@@ -67,6 +75,9 @@ CASES: dict[str, tuple[Callable[..., Any], Sequence[Tensor]]] = {
     "slice of columns": (lambda x: x[..., 1:4] * 2, [X]),
     "cat with an empty part": (lambda x: torch.cat([x[..., :6], x[..., 6:]], -1) * 2, [X]),
     "cat": (lambda x: torch.cat([x[..., 3:], x[..., :3]], -1), [X]),
+    "columns written one after the other": (written_columns, [X]),
+    "columns written over": (lambda x: torch.slice_scatter(x, -x[..., :2], -1, 3, 5) * 2, [X]),
+    "all columns written over": (lambda x: torch.slice_scatter(x, -x, 2) * 2, [X]),
     "new_zeros of symbolic size": (lambda x: x + x.new_zeros(1, x.shape[1], 6), [X]),
     "log of integers": (lambda x: torch.log(x), [IDS + 1]),
     "log of floats": (lambda x: torch.log(x), [X.abs() + 0.5]),
