@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import replace
 
-from ingot.errors import QueueFull, RequestError
+from ingot.errors import QueueFull
 from ingot.runtime.constraints.masker import Masker
 from ingot.runtime.engine_stats import Counters, EngineStats, PageState
 from ingot.runtime.executor import Executor
+from ingot.runtime.growth import grow
 from ingot.runtime.kv import PagePool
 from ingot.runtime.limits import Limits
-from ingot.runtime.outputs import Chunk, FinishReason, TokenLogprob
+from ingot.runtime.outputs import Chunk, FinishReason
 from ingot.runtime.pace import Pace
 from ingot.runtime.request import Request, create_request
 from ingot.runtime.request_options import RequestOptions
@@ -154,8 +155,12 @@ class EngineCore:
         assert set(map(id, everyone)) == set(map(id, known)), "a request is lost"
 
     def _check_queue(self) -> None:
-        num_waiting, allowed = len(self.scheduler.waiting), self.limits.max_waiting
-        if allowed is not None and num_waiting >= allowed:
+        if self.limits.max_waiting is None:
+            return
+        # Those that the next step may start do not count as waiting.
+        num_free = self.limits.max_sequences - len(self.scheduler.running)
+        num_waiting = len(self.scheduler.waiting) - num_free
+        if num_waiting >= self.limits.max_waiting:
             retry_after_s = self._pace.time_for(num_waiting)
             raise QueueFull(
                 f"{num_waiting} requests are waiting, as many as the engine lets wait; "
@@ -210,7 +215,7 @@ class EngineCore:
             return []
         candidates = [next(sampled) for _ in range(1 + chunk.num_proposed)]
         accepted = accept(candidates, sequence.proposed)
-        given, reason = self._append(sequence, accepted, now_s)
+        given, reason = grow(sequence, accepted, now_s)
         num_accepted = max(0, len(given.token_ids) - 1)
         sequence.num_proposed_tokens += chunk.num_proposed
         sequence.num_accepted_tokens += num_accepted
@@ -231,64 +236,16 @@ class EngineCore:
             child.num_prefix_hit_tokens = parent.num_prefix_hit_tokens
             child.prompt_logprobs = parent.prompt_logprobs
             copies += self.scheduler.fork(parent, child)
-            given, reason = self._append(child, [next(sampled)], now_s)
+            given, reason = grow(child, [next(sampled)], now_s)
             chunks += self._give(child, given, reason, now_s)
         if copies:
             self.executor.copy_pages(copies)
         return chunks
 
-    def _append(
-        self, sequence: Sequence, sampled: Seq[Choice], now_s: float
-    ) -> tuple[Chunk, FinishReason | None]:
-        """Append chosen tokens up to one that ends the output."""
-        is_first = sequence.num_output_tokens == 0
-        if is_first:
-            sequence.first_token_s = now_s
-        sequence.last_token_s = now_s
-        text = ""
-        tokens: list[int] = []
-        logprobs: list[TokenLogprob] = []
-        reason: FinishReason | None = None
-        error = ""
-        for token, logprob in sampled:
-            is_end = token in sequence.end_token_ids
-            if sequence.matcher is not None:
-                try:
-                    sequence.matcher.advance(token, is_end=is_end)
-                except RequestError as mistake:
-                    reason, error = "error", str(mistake)
-                    break
-            sequence.append(token)
-            tokens.append(token)
-            if logprob is not None:
-                logprobs.append(logprob)
-                sequence.sum_logprobs += logprob.logprob
-            can_stop = sequence.num_output_tokens >= sequence.params.min_tokens
-            text += "" if is_end else sequence.text.push(token, can_stop)
-            is_done = sequence.matcher is not None and sequence.matcher.is_done
-            if is_end or is_done or sequence.text.found_stop:
-                reason = "stop"
-            elif len(sequence.tokens) >= sequence.max_total_tokens:
-                reason = "length"
-            if reason is not None:
-                break
-        if reason is not None:
-            text += sequence.text.finish()
-        self.counters.num_output_tokens += len(tokens)
-        chunk = Chunk(
-            sequence.request_id,
-            text,
-            tuple(tokens),
-            tuple(logprobs),
-            index=sequence.index,
-            prompt_logprobs=tuple(sequence.prompt_logprobs) if is_first else (),
-            error=error,
-        )
-        return chunk, reason
-
     def _give(
         self, sequence: Sequence, chunk: Chunk, reason: FinishReason | None, now_s: float
     ) -> list[Chunk]:
+        self.counters.num_output_tokens += len(chunk.token_ids)
         if reason is not None:
             return self._finish(sequence, chunk, reason, now_s)
         return self._requests[sequence.request_id].give(chunk)

@@ -50,6 +50,8 @@ def words(toy: ModuleType, prompt: list[int], count: int) -> str:
 
 def test_requests_side_by_side(toy_folder: Path, toy: ModuleType) -> None:
     async def scenario(engine: AsyncEngine) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):  # the application decides when to stop
+            os.kill(engine._process.pid, number)
         prompts = [[token, 1] for token in range(2, 8)]
         done = await asyncio.gather(*(engine.generate(prompt, FIVE) for prompt in prompts))
         assert [d[0].text for d in done] == [words(toy, prompt, 5) for prompt in prompts]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingot.errors import RequestError
+from ingot.errors import QueueFull, RequestError
 from ingot.runtime.outputs import Chunk
 from ingot.runtime.sampling_params import SamplingParams
 
@@ -246,3 +246,23 @@ def test_refused_prompts(make_rig: MakeRig, prompt: list[int], message: str) -> 
 def test_refused_tokens(make_rig: MakeRig) -> None:
     with pytest.raises(RequestError, match="stop_token_ids has token 64"):
         make_rig().core.add([1], SamplingParams(stop_token_ids=[64]))
+
+
+def test_the_queue_is_full_when_those_that_can_start_are_not_counted(make_rig: MakeRig) -> None:
+    rig = make_rig(max_sequences=2, max_waiting=1)
+    for _ in range(3):  # all before the first step: two of them can start
+        rig.core.add([1], SamplingParams(max_tokens=3, ignore_eos=True))
+    with pytest.raises(QueueFull, match="1 requests are waiting, as many as") as full:
+        rig.core.add([1], SamplingParams())
+    assert full.value.retry_after_s == 1, "nothing has finished yet"
+    rig.core.step()
+    with pytest.raises(QueueFull):
+        rig.core.add([1], SamplingParams())
+    finish(rig)
+    rig.core.add([1], SamplingParams(max_tokens=3))
+    finish(rig)
+    none = make_rig(max_sequences=1, max_waiting=0)
+    none.core.add([1], SamplingParams(max_tokens=3))
+    with pytest.raises(QueueFull):
+        none.core.add([1], SamplingParams())
+    finish(none)
