@@ -48,6 +48,7 @@ EXTRAS = {
     "uvicorn": "serve",
     "prometheus_client": "serve",
     "llguidance": "constrain",
+    "ray": "ray",
 }
 """Package -> the extra of ingot that installs it. All are imported by the names given here."""
 
@@ -55,6 +56,7 @@ PURPOSES = {
     "compile": "to compile",
     "bench": "to measure",
     "serve": "to serve",
+    "ray": "to serve from several replicas",
     "constrain": "to hold outputs to a schema or a grammar",
 }
 

@@ -71,6 +71,20 @@ def serve(
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="How long SIGTERM waits for running requests.")
     ] = DEFAULTS.drain_s,
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Engines on Ray Serve, here or at RAY_ADDRESS. [default: one, without Ray]"
+        ),
+    ] = None,
+    max_replicas: Annotated[
+        int | None,
+        typer.Option(min=1, help="Add replicas up to this many as they are needed."),
+    ] = None,
+    target_requests: Annotated[
+        float,
+        typer.Option(min=0.1, help="Requests a replica has at a time before one is added."),
+    ] = 16.0,
 ) -> None:
     """Serve an artifact over HTTP, with OpenAI's API and a page at /.
 
@@ -83,10 +97,17 @@ def serve(
     import asyncio
 
     from ingot.environment import read_variable
-    from ingot.runtime.async_engine import EngineOptions
+    from ingot.errors import UsageError
+    from ingot.runtime.async_engine import AsyncEngine, EngineOptions
     from ingot.runtime.server.auth import read_keys
     from ingot.runtime.server.plain_template import read_template
-    from ingot.runtime.server.serve import Address, announce_on_stderr, own_hosts, run_server
+    from ingot.runtime.server.serve import (
+        Address,
+        StartEngine,
+        announce_on_stderr,
+        own_hosts,
+        run_server,
+    )
 
     address = Address(host, port)
     settings = ServerSettings(
@@ -113,4 +134,11 @@ def serve(
     }
     # What isn't given takes the engine's default, which is written there and nowhere else.
     options = EngineOptions(**{k: v for k, v in given.items() if v is not None})  # type: ignore[typeddict-item]
-    asyncio.run(run_server(artifact, settings, address, options, announce_on_stderr))
+    start: StartEngine = AsyncEngine.start
+    if replicas is not None:
+        from ingot.runtime.server.ray_app import Scale, start_replicas
+
+        start = start_replicas(Scale(replicas, max_replicas, target_requests))
+    elif max_replicas is not None:
+        raise UsageError("--max-replicas needs --replicas, the fewest there are")
+    asyncio.run(run_server(artifact, settings, address, options, announce_on_stderr, start))

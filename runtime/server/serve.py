@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import uvicorn
 from ingot.errors import UsageError
 from ingot.runtime.async_engine import AsyncEngine, EngineOptions
 from ingot.runtime.server.app import create_app, create_state, read_generation_config
+from ingot.runtime.server.engine import ServingEngine
 from ingot.runtime.server.lifecycle import CLOSE_S, DrainingServer
 from ingot.runtime.server.settings import LOOPBACK_HOSTS, ServerSettings
 from ingot.runtime.server.state import ServerState
 
 MAX_HEADER_BYTES = 64 * 1024
+StartEngine = Callable[..., Awaitable[ServingEngine]]  # takes an artifact and EngineOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,45 +47,60 @@ async def run_server(
     address: Address,
     options: EngineOptions,
     announce: Callable[[ServerState, str], None],
+    start: StartEngine = AsyncEngine.start,
 ) -> None:
     """Serve until a signal has been answered. `announce` is called when requests can come."""
-    engine = await AsyncEngine.start(artifact, **options)
-    try:
-        state = create_state(engine, settings, read_generation_config(artifact))
-        config = uvicorn.Config(
-            create_app(state),
-            host=address.host,
-            port=address.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            timeout_graceful_shutdown=CLOSE_S,
-            http="h11",  # the other implementation reads headers of any length into memory
-            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        )
-        server = DrainingServer(config, state.lifecycle, settings.drain_s, engine.close)
-        serving = asyncio.create_task(server.serve())
+    with bind(address) as listener:
+        engine = await start(artifact, **options)
         try:
-            while not server.started and not serving.done():
-                await asyncio.sleep(0.01)
-            if server.started:
-                announce(state, find_url(server, address))
-            await serving
-        except SystemExit:
-            raise UsageError(
-                f"the address {address.host}:{address.port} can't be listened on",
-                "another program may have the port; choose one with --port",
-            ) from None
-    finally:
-        await engine.close()
+            state = create_state(engine, settings, read_generation_config(artifact))
+            await _serve(state, listener, announce)
+        finally:
+            await engine.close()
 
 
-def find_url(server: uvicorn.Server, address: Address) -> str:
+async def _serve(
+    state: ServerState, listener: socket.socket, announce: Callable[[ServerState, str], None]
+) -> None:
+    config = uvicorn.Config(
+        create_app(state),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=CLOSE_S,
+        http="h11",  # the other implementation reads headers of any length into memory
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+    )
+    server = DrainingServer(config, state.lifecycle, state.settings.drain_s, state.engine.close)
+    serving = asyncio.create_task(server.serve([listener]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    if server.started:
+        announce(state, find_url(listener))
+    await serving
+
+
+def bind(address: Address) -> socket.socket:
+    """Take the address before the model is loaded: a port that is taken is told at once."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address.host, address.port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"{address.host}:{address.port} can't be listened on: {error.strerror}",
+            "another program may have the port; choose one with --port",
+        ) from None
+    return listener
+
+
+def find_url(listener: socket.socket) -> str:
     """The URL, with the port that was found where 0 was asked for."""
-    port = server.servers[0].sockets[0].getsockname()[1]
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    return f"http://{host}:{port}"
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def describe_start(state: ServerState, url: str) -> str:

@@ -1,0 +1,240 @@
+"""Turns an artifact and a number of replicas into one engine for the server, by Ray Serve.
+
+The server stays as it is, one process with its keys, limits, drain and page; in place of an engine
+it has a handle to replicas of it, on this machine or on a cluster's (RAY_ADDRESS). Ray starts,
+watches, restarts and scales the replicas; `PrefixRouter` chooses among them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Unpack
+
+import ray
+from ray import serve
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.config import AutoscalingConfig, RequestRouterConfig
+from ray.serve.exceptions import BackPressureError
+
+from ingot.errors import EngineDead, IngotError, QueueFull, RequestError, UsageError
+from ingot.runtime.artifact.manifest import Manifest, read_manifest
+from ingot.runtime.async_engine import EngineOptions
+from ingot.runtime.engine_stats import Counters, EngineStats
+from ingot.runtime.limits import Limits
+from ingot.runtime.outputs import Chunk
+from ingot.runtime.request_options import RequestOptions
+from ingot.runtime.sampling_params import SamplingParams
+from ingot.runtime.server.ray_replica import REPORT_PERIOD_S, Board, Job, PrefixRouter, Replica
+from ingot.runtime.tokenizer import Tokenizer
+
+APP = "ingot"
+OBJECT_STORE_BYTES = 128 << 20  # chunks of text are all that goes through it
+UNLIMITED = 100_000
+RETRY_AFTER_S = 1.0
+HEALTH_PERIOD_S = 2.0
+CLOSE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How many replicas: always `replicas`, or between it and `max_replicas` as they are needed,
+    each with about `target_requests` at a time."""
+
+    replicas: int
+    max_replicas: int | None = None
+    target_requests: float = 16.0
+
+    def __post_init__(self) -> None:
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise UsageError(
+                f"max_replicas is {self.max_replicas}, fewer than replicas, {self.replicas}"
+            )
+
+    @property
+    def most(self) -> int:
+        return self.max_replicas or self.replicas
+
+    def settings(self) -> dict[str, Any]:
+        """How Ray Serve is told."""
+        if self.max_replicas is None:
+            return {"num_replicas": self.replicas}
+        return {
+            "autoscaling_config": AutoscalingConfig(
+                min_replicas=self.replicas,
+                max_replicas=self.max_replicas,
+                target_ongoing_requests=self.target_requests,
+            )
+        }
+
+
+def start_replicas(scale: Scale) -> Callable[..., Awaitable[ReplicatedEngine]]:
+    """`ReplicatedEngine.start`, called as `AsyncEngine.start` is."""
+
+    async def start(artifact: Path, **options: Unpack[EngineOptions]) -> ReplicatedEngine:
+        return await ReplicatedEngine.start(artifact, scale, options)
+
+    return start
+
+
+class ReplicatedEngine:
+    """Several engines as one. Made by `ReplicatedEngine.start`; has what the server uses of
+    `AsyncEngine`. `limits` are those of one replica."""
+
+    def __init__(
+        self, artifact: Path, handle: Any, board: Any, limits: Limits, *, owns_ray: bool
+    ) -> None:
+        self.model_info: Manifest = read_manifest(artifact)
+        self.tokenizer = Tokenizer(artifact, self.model_info.model.config)
+        self.limits = limits
+        self.failure: str | None = None
+        self._stream = handle.options(method_name="stream", stream=True)
+        self._board = board
+        self._reports: dict[str, EngineStats] = {}
+        self._owns_ray = owns_ray
+        self._watching = asyncio.create_task(self._watch())
+
+    @classmethod
+    async def start(cls, artifact: Path, scale: Scale, options: EngineOptions) -> ReplicatedEngine:
+        """Connect to Ray, or start it here, and wait until every replica is loaded."""
+        artifact = artifact.resolve()
+        read_manifest(artifact)  # what is wrong with it is said before anything starts
+        threads = options.get("num_threads") or max(1, (os.cpu_count() or 1) // scale.most)
+        options = {**options, "num_threads": threads}
+        owns_ray = await asyncio.to_thread(connect, threads * scale.most)
+        board = ray.remote(num_cpus=0)(Board).remote()
+        try:
+            handle = await asyncio.to_thread(deploy, artifact, scale, options, board)
+            limits = await handle.get_limits.remote()
+        except RuntimeError as error:
+            await asyncio.to_thread(disconnect, owns_ray)
+            raise EngineDead(f"the replicas did not start: {error}") from None
+        return cls(artifact, handle, board, limits, owns_ray=owns_ray)
+
+    def stats(self) -> EngineStats:
+        """All replicas together, as they stood a moment ago."""
+        return add_stats(list(self._reports.values()))
+
+    @property
+    def num_replicas(self) -> int:
+        return len(self._reports)
+
+    async def stream(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        options: RequestOptions | None = None,
+    ) -> AsyncGenerator[Chunk, None]:
+        """As `AsyncEngine.stream`, from the replica that suits the prompt best."""
+        tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        params = params or SamplingParams()
+        self.limits.check(tokens, params)
+        chunks = self._stream.remote(Job(tokens, params, options or RequestOptions()))
+        is_done = False
+        try:
+            async for chunk in chunks:
+                yield chunk
+            is_done = True
+        except BackPressureError:
+            is_done = True
+            raise QueueFull("every replica is full", RETRY_AFTER_S) from None
+        except RayTaskError as error:
+            is_done = True
+            raise as_ingot_error(error) from None
+        except RayActorError:
+            is_done = True
+            raise EngineDead("the replica that answered this request ended") from None
+        finally:
+            if not is_done:
+                chunks.cancel()
+
+    async def close(self) -> None:
+        """End the replicas, and Ray if it was started here."""
+        self.failure = self.failure or "the engine is closed"
+        self._watching.cancel()
+        await asyncio.to_thread(disconnect, self._owns_ray)
+
+    async def _watch(self) -> None:
+        while True:
+            self._reports = await self._board.read.remote()
+            self.failure = None if self._reports else "no replica answers"
+            await asyncio.sleep(REPORT_PERIOD_S)
+
+
+def connect(num_cpus: int) -> bool:
+    """Join the cluster at RAY_ADDRESS, or start Ray here; whether it was started."""
+    common: dict[str, Any] = {
+        "namespace": APP,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**common)
+        return False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(
+        address="local",
+        num_cpus=max(num_cpus, os.cpu_count() or 1),
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        **common,
+    )
+    return True
+
+
+def deploy(artifact: Path, scale: Scale, options: EngineOptions, board: Any) -> Any:
+    """A handle to the replicas, when they are ready."""
+    # the server in this process is what listens: no proxy of Ray's
+    serve.start(proxy_location="Disabled")
+    deployment = serve.deployment(
+        name="engine",
+        ray_actor_options={"num_cpus": options["num_threads"]},
+        # each engine knows best how many requests may run and wait
+        max_ongoing_requests=UNLIMITED,
+        health_check_period_s=HEALTH_PERIOD_S,
+        # the server has drained before
+        graceful_shutdown_timeout_s=CLOSE_S,
+        graceful_shutdown_wait_loop_s=CLOSE_S / 10,
+        request_router_config=RequestRouterConfig(request_router_class=PrefixRouter),
+        **scale.settings(),
+    )(Replica)
+    application = deployment.bind(str(artifact), options, board)
+    return serve.run(application, name=APP, route_prefix=None)
+
+
+def disconnect(owns_ray: bool) -> None:
+    serve.delete(APP)
+    if owns_ray:
+        serve.shutdown()
+    ray.shutdown()
+
+
+def as_ingot_error(error: RayTaskError) -> IngotError:
+    """What the replica raised, before it came through Ray."""
+    cause = error.cause
+    if isinstance(cause, IngotError):
+        return cause
+    return RequestError(f"the request failed in its replica: {cause}")
+
+
+def add_stats(reports: Sequence[EngineStats]) -> EngineStats:
+    """Sums, and the page maps one after the other."""
+
+    def total(name: str) -> int:
+        return sum(getattr(report, name) for report in reports)
+
+    counters = {
+        field.name: sum(getattr(report.counters, field.name) for report in reports)
+        for field in fields(Counters)
+    }
+    numbers = [f.name for f in fields(EngineStats) if f.name.startswith("num_")]
+    return EngineStats(
+        **{name: total(name) for name in numbers},
+        page_map=b"".join(report.page_map for report in reports),
+        counters=Counters(**counters),
+    )
