@@ -1,7 +1,8 @@
-"""The products of bfloat16 pairs that AVX512-BF16 adds to float32 lanes, with bfloat16 as its bits.
+"""Products of bfloat16 pairs added to float32 lanes: AVX512-BF16 and Arm's bfdot.
 
-TVM widens its bfloat16 type to float32 before LLVM sees it, so the two instructions come as LLVM
-functions over integers, which are always inlined. Both treat denormals as zero.
+bfloat16 goes as its bits. TVM widens its own bfloat16 type to float32 before LLVM sees it, so the
+instructions come as LLVM functions over integers, which LLVM inlines. They take denormal numbers as
+zero, which lie 2^-126 and less from it.
 """
 
 from __future__ import annotations
@@ -11,24 +12,27 @@ from contextlib import AbstractContextManager
 from tvm import tirx
 from tvm.ir import StringImm
 
-from ingot.compile.kernels.vector_ir import Expr, T
+from ingot.compile.kernels.vector_ir import Expr, T, narrow
 from ingot.targets import Target
 
-LANES = 16
+_FEATURES = {64: "avx512_bf16", 16: "bf16"}  # by the bytes of a vector
 _DOT, _ROUND = "ingot_bfloat16_dot", "ingot_bfloat16_round"
-_FUNCTIONS = f"""
-declare <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float>, <32 x bfloat>, <32 x bfloat>)
-declare <16 x bfloat> @llvm.x86.avx512bf16.cvtneps2bf16.512(<16 x float>)
-
-define linkonce_odr <16 x float> @{_DOT}(<16 x float> %sum, <32 x i16> %a, <32 x i16> %b)
+_DOT_INTRINSICS = {
+    16: "llvm.x86.avx512bf16.dpbf16ps.512",
+    4: "llvm.aarch64.neon.bfdot.v4f32.v8bf16",
+}
+_DOT_FUNCTION = """
+declare <{n} x float> @{intrinsic}(<{n} x float>, <{m} x bfloat>, <{m} x bfloat>)
+define linkonce_odr <{n} x float> @{name}(<{n} x float> %sum, <{m} x i16> %a, <{m} x i16> %b)
     alwaysinline nounwind {{
-  %x = bitcast <32 x i16> %a to <32 x bfloat>
-  %y = bitcast <32 x i16> %b to <32 x bfloat>
-  %dot = call <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(
-      <16 x float> %sum, <32 x bfloat> %x, <32 x bfloat> %y)
-  ret <16 x float> %dot
+  %x = bitcast <{m} x i16> %a to <{m} x bfloat>
+  %y = bitcast <{m} x i16> %b to <{m} x bfloat>
+  %dot = call <{n} x float> @{intrinsic}(<{n} x float> %sum, <{m} x bfloat> %x, <{m} x bfloat> %y)
+  ret <{n} x float> %dot
 }}
-
+"""
+_ROUND_FUNCTION = f"""
+declare <16 x bfloat> @llvm.x86.avx512bf16.cvtneps2bf16.512(<16 x float>)
 define linkonce_odr <16 x i16> @{_ROUND}(<16 x float> %x) alwaysinline nounwind {{
   %rounded = call <16 x bfloat> @llvm.x86.avx512bf16.cvtneps2bf16.512(<16 x float> %x)
   %bits = bitcast <16 x bfloat> %rounded to <16 x i16>
@@ -38,22 +42,31 @@ define linkonce_odr <16 x i16> @{_ROUND}(<16 x float> %x) alwaysinline nounwind 
 
 
 def has_bfloat16_dot(target: Target) -> bool:
-    return target.vector_bytes == 4 * LANES and target.has("avx512_bf16")
+    """Whether the target multiplies two bfloat16 pairs and adds them to a float32 lane."""
+    return target.has(_FEATURES.get(target.vector_bytes, ""))
 
 
-def bfloat16_functions() -> AbstractContextManager[None]:
-    """The kernel's code between `with` may use this file's instructions."""
+def bfloat16_functions(target: Target) -> AbstractContextManager[None]:
+    """Some of a kernel's code: with it, all of the kernel may use the functions below."""
+    lanes = target.float32_lanes
+    functions = _DOT_FUNCTION.format(
+        n=lanes, m=2 * lanes, intrinsic=_DOT_INTRINSICS[lanes], name=_DOT
+    )
+    if lanes == 16:
+        functions += _ROUND_FUNCTION
     attribute: AbstractContextManager[None] = T.attr(
-        tirx.const(0, "int32"), "pragma_import_llvm", StringImm(_FUNCTIONS)
+        tirx.const(0, "int32"), "pragma_import_llvm", StringImm(functions)
     )
     return attribute
 
 
-def dot_pairs(total: Expr, a: Expr, b: Expr) -> Expr:
-    """float32x16 plus, in each lane, the two products of a pair; a and b are uint16x32."""
-    return tirx.call_pure_extern(f"float32x{LANES}", _DOT, total, a, b)
+def dot_pairs(total: Expr, a: Expr, b: Expr, lanes: int) -> Expr:
+    """float32 lanes plus, in each, the two products of a pair; a and b are twice as many uint16."""
+    return tirx.call_pure_extern(f"float32x{lanes}", _DOT, total, a, b)
 
 
-def round_to_bfloat16(x: Expr) -> Expr:
-    """float32x16 to uint16x16, to the nearest, ties to even."""
-    return tirx.call_pure_extern(f"uint16x{LANES}", _ROUND, x)
+def round_to_bfloat16(x: Expr, lanes: int) -> Expr:
+    """float32 lanes to uint16 lanes, to the nearest, ties to even."""
+    if lanes == 16:
+        return tirx.call_pure_extern("uint16x16", _ROUND, x)
+    return narrow(x, "bfloat16", lanes)

@@ -2,14 +2,18 @@
 
 The rows are rounded to bfloat16 first, once each. One instruction then adds the products of two
 neighbouring inputs to a float32 sum: weights are packed as such pairs, activations are broadcast
-as such pairs. Sums run over the pairs in ascending order. The instructions take denormal numbers
-as zero, which lie 2^-126 and less from it.
+as such pairs. Sums run over the pairs in ascending order.
 """
 
 from __future__ import annotations
 
-from tvm import ir, tirx
+from tvm import tirx
 
+from ingot.compile.kernels.bfloat16_dot import (
+    bfloat16_functions,
+    dot_pairs,
+    round_to_bfloat16,
+)
 from ingot.compile.kernels.matmul.cpu_rows import load_padded
 from ingot.compile.kernels.matmul.spec import Layout, LinearSpec
 from ingot.compile.kernels.vector_ir import (
@@ -21,7 +25,6 @@ from ingot.compile.kernels.vector_ir import (
     index,
     let,
     load,
-    narrow,
     rows_in_parallel,
     splat,
 )
@@ -31,22 +34,6 @@ PAIR = 2
 # Beside the sums and the weights: the broadcast activations, where they are no memory operand,
 # and one for whatever the register allocator needs.
 SPARE_REGISTERS = 2
-FUNCTION = "ingot_bfloat16_dot"
-# TVM knows no bfloat16 on a CPU (it turns the type into float32), so the instruction is wrapped
-# in a function of LLVM's own language that takes raw bits, and which LLVM inlines.
-WRAPPER = """
-declare <{n} x float> @{intrinsic}(<{n} x float>, <{m} x bfloat>, <{m} x bfloat>)
-define <{n} x float> @{function}(<{n} x float> %sum, <{m} x i16> %a, <{m} x i16> %b) {{
-  %x = bitcast <{m} x i16> %a to <{m} x bfloat>
-  %y = bitcast <{m} x i16> %b to <{m} x bfloat>
-  %r = call <{n} x float> @{intrinsic}(<{n} x float> %sum, <{m} x bfloat> %x, <{m} x bfloat> %y)
-  ret <{n} x float> %r
-}}
-"""
-INTRINSICS = {
-    16: "llvm.x86.avx512bf16.dpbf16ps.512",
-    4: "llvm.aarch64.neon.bfdot.v4f32.v8bf16",
-}
 
 
 class Bfloat16Tiles:
@@ -55,7 +42,8 @@ class Bfloat16Tiles:
     def __init__(
         self, spec: LinearSpec, target: Target, cut: Layout, x: Buffer, packed: list[Buffer]
     ) -> None:
-        self.spec, self.cut, self.x, self.weight = spec, cut, x, packed[0]
+        self.spec, self.target, self.cut = spec, target, cut
+        self.x, self.weight = x, packed[0]
         free = target.vector_registers - SPARE_REGISTERS - cut.vectors
         self.rows = free // cut.vectors
         self.row_bytes = 2 * spec.in_features
@@ -65,14 +53,8 @@ class Bfloat16Tiles:
         lanes, inputs = self.cut.lanes, self.spec.in_features
         vectors = -(-inputs // lanes)
         self.pairs = T.alloc_buffer((n, vectors * lanes // PAIR), "uint32")
-        with T.attr(tirx.const(0, "int32"), "pragma_import_llvm", ir.StringImm(self._wrapper())):
+        with bfloat16_functions(self.target):
             rows_in_parallel(n, inputs, self._round_row)
-
-    def _wrapper(self) -> str:
-        lanes = self.cut.lanes
-        return WRAPPER.format(
-            n=lanes, m=PAIR * lanes, intrinsic=INTRINSICS[lanes], function=FUNCTION
-        )
 
     def _round_row(self, row: Expr) -> None:
         whole, ragged = divmod(self.spec.in_features, self.cut.lanes)
@@ -85,7 +67,7 @@ class Bfloat16Tiles:
         lanes = self.cut.lanes
         pairs = lanes // PAIR
         value = load_padded(self.x, row, vector * lanes, inputs, lanes)
-        bits = tirx.reinterpret(f"uint32x{pairs}", narrow(value, "bfloat16", lanes))
+        bits = tirx.reinterpret(f"uint32x{pairs}", round_to_bfloat16(value, lanes))
         T.buffer_store(self.pairs, bits, [row, tirx.Ramp(vector * pairs, 1, pairs)])
 
     def accumulate(self, sums: list[Register], block: Expr, row: Expr, rows: int) -> None:
@@ -102,8 +84,4 @@ class Bfloat16Tiles:
                 broadcast = let(x, width, "uint16")
                 for v in range(vectors):
                     total = sums[r * vectors + v]
-                    total.set(
-                        tirx.call_pure_extern(
-                            f"float32x{lanes}", FUNCTION, total.value, weights[v], broadcast
-                        )
-                    )
+                    total.set(dot_pairs(total.value, weights[v], broadcast, lanes))

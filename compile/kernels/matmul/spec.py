@@ -25,6 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ingot.compile.kernels.bfloat16_dot import has_bfloat16_dot
 from ingot.compile.schemes import WeightFormat
 from ingot.targets.target import Target
 
@@ -114,11 +115,6 @@ def has_quad_dot(target: Target) -> bool:
 def has_pair_dot(target: Target) -> bool:
     """Whether the target multiplies two byte pairs and adds them in an int16 lane."""
     return target.has({64: "avx512bw", 32: "avx2"}.get(target.vector_bytes, ""))
-
-
-def has_bfloat16_dot(target: Target) -> bool:
-    """Whether the target multiplies two bfloat16 pairs and adds them to a float32 lane."""
-    return target.has({64: "avx512_bf16", 16: "bf16"}.get(target.vector_bytes, ""))
 
 
 def layout(spec: LinearSpec, target: Target) -> Layout:

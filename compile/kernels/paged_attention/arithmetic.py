@@ -10,7 +10,7 @@ from typing import Protocol
 
 from tvm import tirx
 
-from ingot.compile.kernels.bfloat16_dot import LANES, dot_pairs, round_to_bfloat16
+from ingot.compile.kernels.bfloat16_dot import dot_pairs, round_to_bfloat16
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T, fma, let, load, splat, store, widen
 
 
@@ -82,8 +82,7 @@ class PairProducts:
         return self.rows(*(int(extent) for extent in scores.shape))
 
     def store(self, rows: Buffer, row: Expr, offset: Expr, value: Expr, lanes: int) -> Expr:
-        assert lanes == LANES, lanes
-        bits = let(round_to_bfloat16(value), lanes, "uint16")
+        bits = let(round_to_bfloat16(value, lanes), lanes, "uint16")
         words = tirx.reinterpret(f"uint32x{lanes // 2}", bits)
         store(rows, (row, tirx.floordiv(offset, 2)), words, lanes // 2)
         return widen(bits, "bfloat16", lanes)
@@ -103,5 +102,4 @@ class PairProducts:
         return let(tirx.reinterpret(f"uint16x{2 * lanes}", words), 2 * lanes, "uint16")
 
     def add(self, total: Expr, element: Expr, vector: Expr, lanes: int) -> Expr:
-        assert lanes == LANES, lanes
-        return dot_pairs(total, vector, element)
+        return dot_pairs(total, vector, element, lanes)

@@ -95,7 +95,7 @@ def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
         num_blocks = let(num_blocks, 1, "int64")
         blocks = BlockKernel(spec, tensors, arithmetic, merger, num_blocks)
         splits = let(split, 1, "int64")
-        with bfloat16_functions() if pairs else nullcontext():
+        with bfloat16_functions(target) if pairs else nullcontext():
             with T.parallel(num_blocks * kv_heads * split) as item:
                 blocks.attend(item, splits, prefill, decode)
         with otherwise_if(splits > 1), T.parallel(n) as row:

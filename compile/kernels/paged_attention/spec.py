@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ingot.compile.kernels.bfloat16_dot import LANES, has_bfloat16_dot
+from ingot.compile.kernels.bfloat16_dot import has_bfloat16_dot
 from ingot.targets import Target
 
 RUN_TOKENS = 128  # a multiple of every page size; what one new maximum of a softmax is taken over
@@ -19,8 +19,9 @@ def has_pairs(kv_dtype: str, key_dim: int, value_dim: int, target: Target) -> bo
     two inputs of each key together, and `[slots / 2, value_dim, 2]` in the value pool, two slots
     together. Queries and softmax weights are rounded to bfloat16 as well.
     """
-    fits = kv_dtype == "bfloat16" and key_dim % LANES == 0 and value_dim % LANES == 0
-    return fits and has_bfloat16_dot(target)
+    if kv_dtype != "bfloat16" or not has_bfloat16_dot(target):
+        return False
+    return key_dim % target.float32_lanes == 0 and value_dim % target.float32_lanes == 0
 
 
 @dataclass(frozen=True, slots=True)
