@@ -27,9 +27,11 @@ class TextStream:
         self._stop_strings = tuple(stop_strings)
         self._longest_stop = max(map(len, self._stop_strings), default=0)
         # tokens[:read] are in the text already; they stay so that the decoder sees what is before.
+        # The context's text is that of tokens[:read], and of whole characters of those after.
         self._tokens = list(prompt[-NUM_CONTEXT_TOKENS:])
         self._read = len(self._tokens)
         self._context_text = decode(self._tokens) if self._tokens else ""
+        self._num_held_tokens = 0  # since the text last grew
         self._text = ""
         self._num_emitted = 0
         self.found_stop = False
@@ -49,9 +51,14 @@ class TextStream:
             # A special token has no text and must not push out the words before it.
             self._tokens.pop()
             return ""
-        is_whole = not decoded.endswith(REPLACEMENT)
-        if is_whole or len(self._tokens) - self._read >= MAX_HELD_TOKENS:
+        self._num_held_tokens += 1
+        whole = decoded.rstrip(REPLACEMENT)
+        if whole == decoded or self._num_held_tokens >= MAX_HELD_TOKENS:
             self._extend(decoded, can_stop)
+            self._forget_tokens()
+        elif len(whole) > len(self._context_text):
+            # The token ends one character and begins the next.
+            self._extend(whole, can_stop)
         return self._emit(len(self._text) - (self._num_held() if can_stop else 0))
 
     def finish(self) -> str:
@@ -60,11 +67,17 @@ class TextStream:
             self._extend(self._decode(self._tokens), can_stop=True)
         return self._emit(len(self._text))
 
-    def _extend(self, decoded: str, can_stop: bool) -> None:
-        self._text += decoded[len(self._context_text) :]
+    def _forget_tokens(self) -> None:
+        """All tokens are in the text: only the last ones stay, for the decoder to see."""
         del self._tokens[: self._read]
         self._read = len(self._tokens)
         self._context_text = self._decode(self._tokens)
+
+    def _extend(self, decoded: str, can_stop: bool) -> None:
+        """Take what of `decoded`, the text of all tokens, is new."""
+        self._text += decoded[len(self._context_text) :]
+        self._context_text = decoded
+        self._num_held_tokens = 0
         if not can_stop:
             return
         # What may be the start of a stop string was held back: none starts in what was emitted.

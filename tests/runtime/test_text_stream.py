@@ -49,6 +49,35 @@ def test_wrong_bytes_are_not_held_for_ever() -> None:
     assert len("".join(deltas)) == 20
 
 
+def test_tokens_that_end_one_character_and_begin_the_next() -> None:
+    """However many follow each other, as merges of bytes in Chinese may do."""
+    text = "雪人" * 10
+    encoded = text.encode()
+    pieces = [encoded[:2], *(encoded[i : i + 3] for i in range(2, len(encoded), 3))]
+
+    def decode(tokens: list[int]) -> str:
+        return b"".join(pieces[token] for token in tokens).decode("utf-8", errors="replace")
+
+    deltas = run(TextStream(decode), list(range(len(pieces))))
+    assert deltas == ["", *text, ""]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=20), st.lists(st.integers(1, 5), min_size=1, max_size=40))
+def test_no_half_character_however_bytes_are_merged(text: str, sizes: list[int]) -> None:
+    encoded, pieces = text.encode(), []
+    while encoded:
+        size = sizes[len(pieces) % len(sizes)]
+        pieces.append(encoded[:size])
+        encoded = encoded[size:]
+
+    def decode(tokens: list[int]) -> str:
+        return b"".join(pieces[token] for token in tokens).decode("utf-8", errors="replace")
+
+    deltas = run(TextStream(decode), list(range(len(pieces))))
+    assert "".join(deltas) == text
+
+
 def test_the_prompt_keeps_the_space_before_the_first_word() -> None:
     assert run(TextStream(decode_words, prompt=[0, 1]), [2, 3]) == [" c", " d", ""]
     assert run(TextStream(decode_words), [2, 3]) == ["c", " d", ""]
