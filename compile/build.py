@@ -10,7 +10,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.support.cc import get_cc
 
-from ingot.compile.cuda import Compile, KernelResources
+from ingot.compile.cuda import Compile, KernelResources, compile_without_spills
 from ingot.compile.cuda.device_code import Grid, captured
 from ingot.compile.graph import GRAPH, bindings_of
 from ingot.compile.trim import drop_checks, share_views
@@ -129,7 +129,7 @@ def generate(
         return ()
     records: list[KernelRecord] = []
     for arch in target.archs:
-        binary = compile_cuda(device.source, arch)
+        binary = compile_without_spills(compile_cuda, device.source, arch)
         path.with_name(cubin_name(arch)).write_bytes(binary.cubin)
         records += [_describe(kernel, arch, device.grids[kernel.name]) for kernel in binary.kernels]
     path.with_name(ptx_name(arch)).write_bytes(binary.ptx)
@@ -144,7 +144,7 @@ def _describe(kernel: KernelResources, arch: str, grid: Grid) -> KernelRecord:
         grid=grid.blocks,
         threads=grid.threads,
         registers=kernel.registers,
-        shared_bytes=kernel.shared_bytes,
+        shared_bytes=kernel.shared_bytes + grid.shared_bytes,
         spill_bytes=kernel.spill_bytes,
     )
 

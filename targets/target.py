@@ -41,6 +41,11 @@ class Target:
     cuda_archs: tuple[str, ...] = ()  # each with machine code of its own; `archs` is never empty
     max_threads_per_block: int = 0
     shared_memory_bytes: int = 0
+    multiprocessors: int = 0
+    bandwidth_gbs: float = 0.0  # of the device's memory, by its datasheet
+    peak_tflops: tuple[tuple[str, float], ...] = ()  # dense, by dtype, by the datasheet
+    # One a kernel: tiles of 8 rows of x, warps across features and along inputs, inputs staged
+    matmul_few_rows: tuple[tuple[int, int, int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in ("cpu", "cuda"):
@@ -97,8 +102,14 @@ def parse_target(record: dict[str, Any]) -> Target:
     lacking = sorted(required - set(record))
     if lacking:
         raise TargetError(f"target {record.get('name', '?')}: missing fields {', '.join(lacking)}")
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-    return Target(**values)
+    return Target(**{name: _frozen(value) for name, value in record.items()})
+
+
+def _frozen(value: Any) -> Any:
+    """Lists become tuples, and tables tuples of pairs."""
+    if isinstance(value, dict):
+        value = list(value.items())
+    return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def load_targets() -> dict[str, Target]:

@@ -8,10 +8,12 @@ cubin beside it, which the runtime attaches.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.resources import files
 from typing import Any
 
 import tvm
@@ -20,6 +22,7 @@ from tvm import tirx
 
 _FAST_FUNCTIONS = re.compile(r"\b__((?:exp|exp10|log|log2|log10|sin|cos|tan|tanh|pow)f)\(")
 _INTEGER = re.compile(r"T\.int(?:32|64)\((-?\d+)\)")
+_INTRINSIC, _FIRST_KERNEL = "ingot_", 'extern "C" __global__'
 _BUILD = "target.build.cuda"
 _POSTPROCESS = "tvm_callback_cuda_postproc"
 _COMPILE = "tvm_callback_cuda_compile"
@@ -27,10 +30,12 @@ _COMPILE = "tvm_callback_cuda_compile"
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """How a kernel is launched: blocks along x, y and z as expressions of its dimensions."""
+    """How a kernel is launched: blocks along x, y and z as expressions of its dimensions, and the
+    shared memory that the launch asks for, which the machine code doesn't name."""
 
     blocks: tuple[str, ...]
     threads: int
+    shared_bytes: int
 
 
 @dataclass(slots=True)
@@ -56,6 +61,15 @@ def with_exact_functions(source: str) -> str:
     return _FAST_FUNCTIONS.sub(r"\1(", source)
 
 
+def with_intrinsics(source: str) -> str:
+    """Put the definitions of our own device functions before the kernels that call them."""
+    if _INTRINSIC not in source:
+        return source
+    kernels = source.index(_FIRST_KERNEL)
+    text = files("ingot.compile.cuda").joinpath("intrinsics.cuh").read_text("utf-8")
+    return f"{source[:kernels]}\n{text}\n{source[kernels:]}"
+
+
 @contextmanager
 def captured() -> Iterator[DeviceCode]:
     """Within, building for CUDA yields no device module; its source is in the result."""
@@ -68,7 +82,7 @@ def captured() -> Iterator[DeviceCode]:
     def build_nothing(module: tvm.IRModule, target: tvm.target.Target) -> None:
         built = build(module, target)
         assert not code.source, "all device code of a model is one module"
-        code.source = with_exact_functions(built.inspect_source())
+        code.source = with_intrinsics(with_exact_functions(built.inspect_source()))
         code.functions = {
             str(function.attrs["global_symbol"]): _launch_record(function)
             for function in module.functions.values()
@@ -102,24 +116,28 @@ def _launch_record(function: tirx.PrimFunc) -> dict[str, Any]:
 
 def _grid(function: tirx.PrimFunc) -> Grid:
     extents: dict[str, Any] = {}
-    _collect_extents(function.body, extents)
+    shared_bytes = _collect_launch(function.body, extents)
     blocks = [extents.get(f"blockIdx.{axis}", 1) for axis in "xyz"]
     threads = [int(extents.get(f"threadIdx.{axis}", 1)) for axis in "xyz"]
     while len(blocks) > 1 and str(blocks[-1]) == "1":
         blocks.pop()
     texts = tuple(_INTEGER.sub(r"\1", str(extent)).replace("T.", "") for extent in blocks)
-    return Grid(texts, threads[0] * threads[1] * threads[2])
+    return Grid(texts, threads[0] * threads[1] * threads[2], shared_bytes)
 
 
-def _collect_extents(statement: Any, extents: dict[str, Any]) -> None:
-    """Launch dimensions stand at the top of a kernel, above any loop or condition."""
+def _collect_launch(statement: Any, extents: dict[str, Any]) -> int:
+    """Note the launch dimensions and give the bytes of the dynamic shared memory. Both stand at the
+    top of a kernel, above any loop or condition."""
     if isinstance(statement, tirx.AttrStmt):
         if statement.attr_key == "thread_extent":
             extents[str(statement.node.thread_tag)] = statement.value
-        _collect_extents(statement.body, extents)
-    elif isinstance(statement, tirx.SeqStmt):
-        for part in statement.seq:
-            _collect_extents(part, extents)
+        return _collect_launch(statement.body, extents)
+    if isinstance(statement, tirx.SeqStmt):
+        return sum(_collect_launch(part, extents) for part in statement.seq)
+    if isinstance(statement, tirx.AllocBuffer) and statement.buffer.scope() == "shared.dyn":
+        elements = math.prod(int(extent) for extent in statement.buffer.shape)
+        return elements * tvm_ffi.dtype(str(statement.buffer.dtype)).itemsize
+    return 0
 
 
 def _type_name(parameter: tirx.Var) -> str:

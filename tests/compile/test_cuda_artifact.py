@@ -52,7 +52,7 @@ def test_compiles_without_a_gpu(tiny_llama: Path, tmp_path: Path) -> None:
         ("llama", "w8", {}),
         (
             "gemma2",
-            "f32",
+            "bf16",
             {"head_dim": 16, "sliding_window": 24, "query_pre_attn_scalar": 16},
         ),
     ],

@@ -25,6 +25,7 @@ static Index blockIdx, threadIdx;
 #define uchar unsigned char
 #define ushort unsigned short
 typedef _Float16 half;
+struct uint4 { unsigned x, y, z, w; };
 
 template <typename T> static inline T max(T a, T b) { return a > b ? a : b; }
 template <typename T> static inline T min(T a, T b) { return a < b ? a : b; }
@@ -42,14 +43,10 @@ static jmp_buf scheduler;
 static char *stacks;
 static int current, num_threads;
 static uint64_t exchange[MAX_THREADS];
+// What a launch asks for beside the arrays of fixed size; holds NaN when a block starts.
+static char dynamic_shared[232448] __attribute__((aligned(64)));
 static void (*body)(void **);
 static void **body_arguments;
-
-static void run_fiber() {
-  body(body_arguments);
-  fibers[current].state = DONE;
-  _longjmp(scheduler, 1);
-}
 
 static void wait_as(State state) {
   fibers[current].state = state;
@@ -66,6 +63,15 @@ template <typename T> static T __shfl_xor_sync(unsigned mask, T value, int dista
   memcpy(&value, &exchange[other], sizeof value);
   wait_as(AT_WARP);
   return value;
+}
+
+#include "intrinsics.h"
+
+static void run_fiber() {
+  copies[current].clear();
+  body(body_arguments);
+  fibers[current].state = DONE;
+  _longjmp(scheduler, 1);
 }
 
 static void resume(int thread) {
@@ -124,6 +130,7 @@ static void run_grid(void (*kernel)(void **), void **arguments, bool waits, cons
     for (unsigned y = 0; y < shape[1]; ++y)
       for (unsigned x = 0; x < shape[0]; ++x) {
         blockIdx = {x, y, z};
+        memset(dynamic_shared, 0xff, shape[6]);
         if (waits) { run_block_of_fibers(); continue; }
         for (int i = 0; i < num_threads; ++i) threadIdx = fibers[i].index, kernel(arguments);
       }

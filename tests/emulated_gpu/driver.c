@@ -47,8 +47,8 @@ int cuModuleGetFunction(void **function, void *module, const char *name) {
 }
 
 int cuLaunchKernelEx(const Launch *launch, Function *function, void **arguments, void **extra) {
-  const unsigned shape[6] = {launch->grid_x,  launch->grid_y,  launch->grid_z,
-                             launch->block_x, launch->block_y, launch->block_z};
+  const unsigned shape[7] = {launch->grid_x,  launch->grid_y,  launch->grid_z,     launch->block_x,
+                             launch->block_y, launch->block_z, launch->shared_bytes};
   const char *log = getenv("EMULATED_GPU_LOG");
   if (log) {
     FILE *file = fopen(log, "a");
@@ -58,6 +58,7 @@ int cuLaunchKernelEx(const Launch *launch, Function *function, void **arguments,
   for (int i = 0; i < 6; ++i)
     if (!shape[i]) return 1; // invalid value
   if (shape[1] > 65535 || shape[2] > 65535 || shape[3] * shape[4] * shape[5] > 1024) return 1;
+  if (shape[6] > 232448) return 1;
   function->run(arguments, shape);
   return 0;
 }

@@ -22,7 +22,8 @@ from ingot.compile.cuda import DeviceBinary, KernelResources
 
 HERE = Path(__file__).parent
 _DEFINITION = re.compile(r'extern "C" __global__ void __launch_bounds__\(\d+\) (\w+)\((.*?)\) \{')
-_WAITS = re.compile(r"__syncthreads\(|__shfl_")
+_DYNAMIC_SHARED = re.compile(r"extern __shared__ __align__\(64\) (\w+) (\w+)\[\];")
+_WAITS = re.compile(r"__syncthreads\(|__shfl_|ingot_mma|ingot_load_transposed|ingot_copy_async")
 
 
 def need_compiler() -> str:
@@ -36,6 +37,7 @@ def need_compiler() -> str:
 def emulate(source: str, folder: Path) -> Path:
     """Compile CUDA C++ of TVM's for the CPU."""
     code = source[source.index('extern "C" __global__') :]
+    code = _DYNAMIC_SHARED.sub(r"\1 *\2 = (\1 *)dynamic_shared;", code)
     pieces = ['#include "device.h"\n', code]
     found = list(_DEFINITION.finditer(code))
     ends = [match.start() for match in found[1:]] + [len(code)]

@@ -1,9 +1,8 @@
-"""The linear layer on a GPU: out[n, N] = x[n, K] @ weight.T + bias, weights widened on the way in.
+"""The linear layer on a GPU: out[n, N] = x[n, K] @ weight.T + bias, for each range of n a kernel.
 
-Few rows: a warp reads one weight row, its lanes side by side, for up to `ROWS_PER_WARP` rows of x,
-so that weights are read close to once. Many rows: a block computes a tile of `TILE` x `TILE` out of
-shared memory, `TILE_K` inputs at a time, each of its threads a square of `SIDE` x `SIDE` sums.
-The two add in different orders: the same row may differ in its last bits between them.
+Tensor cores multiply everything but float32 weights: x is rounded to 16 bits, products and sums are
+exact and float32. The kernels add in different orders: the same row may differ in its last bits
+between them, and not within one.
 """
 
 from __future__ import annotations
@@ -12,40 +11,15 @@ from collections.abc import Callable
 
 from tvm import tirx
 
-from ingot.compile.kernels.cuda_ir import (
-    BLOCK_THREADS,
-    WARP,
-    Local,
-    add,
-    barrier,
-    launch,
-    let,
-    reduce_warp,
-    shared,
-    strided,
-)
+from ingot.compile.kernels.matmul.cuda_few_rows import FewRowsTiling, multiply_few_rows
+from ingot.compile.kernels.matmul.cuda_many_rows import multiply_many_rows
+from ingot.compile.kernels.matmul.cuda_plain import SMALL_ROWS, multiply_plain
+from ingot.compile.kernels.matmul.cuda_weights import Weights
 from ingot.compile.kernels.matmul.element import element
 from ingot.compile.kernels.matmul.spec import LinearSpec, layout, packed_tensors
-from ingot.compile.kernels.vector_ir import (
-    Buffer,
-    Expr,
-    T,
-    ceil_div,
-    count,
-    index,
-    kernel,
-    minimum,
-    otherwise_if,
-)
+from ingot.compile.kernels.tensor_core import COLUMNS
+from ingot.compile.kernels.vector_ir import Expr, T, count, index, kernel, otherwise_if
 from ingot.targets import Target
-
-SMALL_ROWS = 16  # up to here a warp a column; a tile would be mostly empty
-ROWS_PER_WARP = 4
-TILE, TILE_K, SIDE = 64, 16, 4
-WARPS = BLOCK_THREADS // WARP
-
-Weight = Callable[[Expr, Expr], Expr]
-"""(output feature, input feature) -> the float32 weight."""
 
 
 def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
@@ -66,67 +40,48 @@ def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
         def write(row: Expr, column: Expr, value: Expr) -> None:
             T.buffer_store(out, value if bias is None else value + bias[column], [row, column])
 
-        with T.If(n <= SMALL_ROWS):
-            with T.Then():
-                _few_rows(spec, n, x, weight, write)
-            with T.Else():
-                _many_rows(spec, n, x, weight, write)
+        if not cut.tensor:
+            multiply_plain(spec, n, x, weight, write)
+        else:
+            weights = Weights.of(spec, target, packed)
+            choices: list[tuple[int, Callable[[], None]]] = [
+                (
+                    tiling.row_tiles * COLUMNS,
+                    lambda tiling=tiling: multiply_few_rows(weights, tiling, n, x, write),  # type: ignore[misc]
+                )
+                for tiling in few_rows_tilings(target)
+            ]
+            with otherwise_if(n > 0):
+                _choose(
+                    n,
+                    choices,
+                    lambda: multiply_many_rows(weights, target.shared_memory_bytes, n, x, write),
+                )
     return k.function
 
 
-Write = Callable[[Expr, Expr, Expr], None]
+def few_rows_tilings(target: Target) -> tuple[FewRowsTiling, ...]:
+    """The kernels for few rows, for the fewest first, as the target's table has them."""
+    return tuple(FewRowsTiling(*numbers) for numbers in target.matmul_few_rows)
 
 
-def _few_rows(spec: LinearSpec, n: Expr, x: Buffer, weight: Weight, write: Write) -> None:
-    columns = index(-(-spec.out_features // WARPS))
-    with launch(columns, BLOCK_THREADS, ceil_div(n, ROWS_PER_WARP)) as (block, band, thread):
-        lane = tirx.floormod(thread, WARP)
-        column = let(block * WARPS + tirx.floordiv(thread, WARP), "int64")
-        with otherwise_if(column < spec.out_features):
-            rows = [let(band * ROWS_PER_WARP + r, "int64") for r in range(ROWS_PER_WARP)]
-            sums = [Local(0.0) for _ in rows]
-            with strided(lane, spec.in_features, WARP) as i:
-                w = let(weight(column, i))
-                for row, total in zip(rows, sums, strict=True):
-                    total.set(total.value + w * x[minimum(row, n - 1), i])
-            for row, total in zip(rows, sums, strict=True):
-                value = reduce_warp(total.value, add)
-                with otherwise_if(tirx.And(lane == 0, row < n)):
-                    write(row, column, value)
+def row_limits(spec: LinearSpec, target: Target) -> tuple[int, ...]:
+    """The numbers of rows up to which one kernel is taken."""
+    if not layout(spec, target).tensor:
+        return (SMALL_ROWS,)
+    return tuple(tiling.row_tiles * COLUMNS for tiling in few_rows_tilings(target))
 
 
-def _many_rows(spec: LinearSpec, n: Expr, x: Buffer, weight: Weight, write: Write) -> None:
-    columns, inputs = spec.out_features, spec.in_features
-    zero = tirx.const(0.0, "float32")
-    grid = index(-(-columns // TILE))
-    with launch(grid, BLOCK_THREADS, ceil_div(n, TILE)) as (block, band, thread):
-        x_tile, w_tile = shared((TILE_K, TILE)), shared((TILE_K, TILE))
-        down = tirx.floordiv(thread, TILE // SIDE) * SIDE
-        right = tirx.floormod(thread, TILE // SIDE) * SIDE
-        sums = [[Local(0.0) for _ in range(SIDE)] for _ in range(SIDE)]
-        with T.serial(index(-(-inputs // TILE_K))) as step:
-            for part in range(TILE * TILE_K // BLOCK_THREADS):
-                number = part * BLOCK_THREADS + thread
-                line = tirx.floordiv(number, TILE_K)
-                inside = tirx.floormod(number, TILE_K)
-                i = let(step * TILE_K + inside, "int64")
-                row, column = let(band * TILE + line, "int64"), let(block * TILE + line, "int64")
-                found = tirx.if_then_else(tirx.And(row < n, i < inputs), x[row, i], zero)
-                T.buffer_store(x_tile, found, [inside, line])
-                has_weight = tirx.And(column < columns, i < inputs)
-                T.buffer_store(
-                    w_tile, tirx.if_then_else(has_weight, weight(column, i), zero), [inside, line]
-                )
-            barrier()
-            with T.serial(index(TILE_K)) as i:
-                left = [let(x_tile[i, down + r]) for r in range(SIDE)]
-                top = [let(w_tile[i, right + c]) for c in range(SIDE)]
-                for r in range(SIDE):
-                    for c in range(SIDE):
-                        sums[r][c].set(sums[r][c].value + left[r] * top[c])
-            barrier()
-        for r in range(SIDE):
-            for c in range(SIDE):
-                row, column = band * TILE + down + r, block * TILE + right + c
-                with otherwise_if(tirx.And(row < n, column < columns)):
-                    write(row, column, sums[r][c].value)
+def _choose(
+    n: Expr, choices: list[tuple[int, Callable[[], None]]], otherwise: Callable[[], None]
+) -> None:
+    """Emit the first choice whose limit n does not pass."""
+    if not choices:
+        otherwise()
+        return
+    limit, emit = choices[0]
+    with T.If(n <= limit):
+        with T.Then():
+            emit()
+        with T.Else():
+            _choose(n, choices[1:], otherwise)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from ingot.compile.kernels.matmul.spec import GROUP, QUAD, Layout
+from ingot.compile.kernels.matmul.spec import GROUP, QUAD, Layout, groups_per_load
 from ingot.compile.kernels.vector_ir import Buffer, Expr
 from ingot.compile.schemes import WeightFormat
 
@@ -16,6 +16,8 @@ def element(
     format: WeightFormat, cut: Layout, packed: list[Buffer], block: Expr, column: Expr, k: Expr
 ) -> Expr:
     """The float32 value of input `k` of one column of a block."""
+    if cut.tensor:
+        return _tensor_core_element(format, packed, block, k)
     if not format.is_quantized:
         return _float_element(format.code, packed[0], block, column, k)
     integer = _integer(format.bits, cut, packed[0], block, column, k)
@@ -57,3 +59,25 @@ def _integer(bits: int, cut: Layout, weight: Buffer, block: Expr, column: Expr, 
     if bits == 4:
         code = (code >> tirx.Cast("int32", high * 4)) & tirx.const(15, "int32")
     return code - tirx.const(1 << (bits - 1), "int32")
+
+
+def _tensor_core_element(format: WeightFormat, packed: list[Buffer], row: Expr, k: Expr) -> Expr:
+    weight = packed[0]
+    if format.code == "bf16":
+        wide = tirx.Cast("uint32", weight[row, k]) << tirx.const(16, "uint32")
+        return tirx.reinterpret("float32", wide)
+    if format.code == "f16":
+        return tirx.Cast("float32", weight[row, k])
+    group, inside = tirx.floordiv(k, GROUP), tirx.floormod(k, GROUP)
+    together = groups_per_load(format)
+    lane, at = tirx.floordiv(inside, 8), tirx.floormod(inside, 8)
+    place = (row, tirx.floordiv(group, together), lane, tirx.floormod(group, together))
+    if format.bits == 8:
+        integer = tirx.Cast("int32", weight[(*place, at)])
+    else:
+        code = tirx.floordiv(at, 2) + tirx.floormod(at, 2) * 4
+        byte = tirx.Cast("int32", weight[(*place, tirx.floordiv(code, 2))])
+        shifted = byte >> tirx.Cast("int32", tirx.floormod(code, 2) * 4)
+        integer = (shifted & tirx.const(15, "int32")) - tirx.const(8, "int32")
+    scale = packed[1][row, group if format.group_size else 0]
+    return tirx.Cast("float32", integer) * tirx.Cast("float32", scale)

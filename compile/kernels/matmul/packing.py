@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ingot.compile.kernels.matmul.bfloat16 import bfloat16_to_float32, float32_to_bfloat16
 from ingot.compile.kernels.matmul.quantize import Floats, check_float16, quantize
 from ingot.compile.kernels.matmul.spec import (
     GROUP,
@@ -19,6 +20,10 @@ from ingot.compile.kernels.matmul.spec import (
     LinearSpec,
     layout,
     packed_tensors,
+)
+from ingot.compile.kernels.matmul.tensor_packing import (
+    pack_for_tensor_cores,
+    unpack_for_tensor_cores,
 )
 from ingot.targets.target import Target
 
@@ -52,6 +57,8 @@ def pack(weight: Floats, spec: LinearSpec, target: Target) -> tuple[Array, ...]:
 def _pack_rows(rows: Floats, spec: LinearSpec, cut: Layout) -> tuple[Array, ...]:
     """Pack whole blocks of rows; the shapes are right up to a reshape."""
     code, nb = spec.format.code, cut.block
+    if cut.tensor:
+        return pack_for_tensor_cores(rows, spec, cut)
     if code == "f32":
         return (_by_input(rows, nb),)
     if code == "f16":
@@ -97,6 +104,8 @@ def unpack(packed: tuple[Array, ...], spec: LinearSpec, target: Target) -> Float
     """The float32 matrix `[out, in]` that `packed` stands for, exactly."""
     cut = layout(spec, target)
     code, weight = spec.format.code, packed[0]
+    if cut.tensor:
+        return unpack_for_tensor_cores(packed, spec, cut)
     if code == "bf16":
         pairs = np.ascontiguousarray(weight).view(np.uint32)
         rows = np.ascontiguousarray(pairs.transpose(0, 2, 1)).view(np.uint16)
@@ -133,17 +142,3 @@ def _by_output(blocks: Array, cut: Layout) -> Array:
     """`[blocks, ..., block]` to `[blocks * block, in]`."""
     flat = blocks.reshape(cut.blocks, -1, cut.block)
     return flat.transpose(0, 2, 1).reshape(cut.padded_out, -1)
-
-
-def float32_to_bfloat16(values: Floats) -> NDArray[np.uint16]:
-    """The bits of the nearest bfloat16, ties to even; NaN stays NaN."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))) >> 16
-    # Rounding could carry a NaN's mantissa into an infinity; keep its top half and make it quiet.
-    quiet = (bits >> 16) | np.uint32(0x40)
-    return np.where(np.isnan(values), quiet, rounded).astype(np.uint16)
-
-
-def bfloat16_to_float32(bits: NDArray[np.uint16]) -> Floats:
-    """Widen bfloat16 bits to float32, exactly."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)

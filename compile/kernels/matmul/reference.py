@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ingot.compile.kernels.matmul.packing import bfloat16_to_float32, float32_to_bfloat16
+from ingot.compile.kernels.matmul.bfloat16 import bfloat16_to_float32, float32_to_bfloat16
 from ingot.compile.kernels.matmul.quantize import Floats, quantize
 from ingot.compile.kernels.matmul.spec import GROUP, Activations
 from ingot.compile.schemes import WeightFormat
@@ -58,6 +58,6 @@ def linear(
     elif activations == "bfloat16":
         inputs = bfloat16_to_float32(float32_to_bfloat16(x)).astype(np.float64)
     else:
-        inputs = x.astype(np.float64)
+        inputs = x.astype(activations).astype(np.float64)
     out = inputs @ round_weight(weight, format).T
     return out if bias is None else out + bias

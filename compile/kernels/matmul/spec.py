@@ -3,8 +3,8 @@
 A weight matrix `[out, in]` is cut into blocks of `Layout.block` output features, a few vector
 registers wide. Inside a block the inputs run slowest and the output features fastest, so one
 vector load gives one input's weights of neighbouring outputs and no lane is ever summed across.
-A GPU has no vector registers: its blocks are one output feature wide, which makes every layout
-below row-major, `[out, in]`.
+A GPU has no vector registers: its blocks are one output feature wide, which makes the layouts
+row-major, `[out, in]`.
 
 `float` layouts (activations stay float32), `nb` = block, `kp` = inputs padded:
 
@@ -18,6 +18,14 @@ below row-major, `[out, in]`.
 
     q8, q8_g32      weight [blocks, groups, 8, 4*nb] uint8    quad j: inputs 4j..4j+3 of each output
     q4_g32          weight [blocks, groups, 4, 4*nb] uint8    quad j low nibble, quad j + 4 high
+
+`tensor` layouts (a GPU's tensor cores), `[out, ...]`. The four lanes of a warp that share a row
+each take 8 inputs of a group, and load 16 bytes: 1 group of 16-bit weights, 2 of 8-bit, 4 of 4-bit
+ones. Groups are padded to whole loads, two at least. `scale [out, groups]`, for q8 `[out, 1]`:
+
+    f16, bf16       weight [out, 32*groups]
+    q8, q8_g32      weight [out, groups/2, 4 lanes, 2 groups, 8]
+    q4_g32          weight [out, groups/4, 4 lanes, 4 groups, 4]  inputs 0 2, 4 6, 1 3, 5 7 of the 8
 """
 
 from __future__ import annotations
@@ -25,11 +33,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ingot.compile.kernels.bfloat16_dot import has_bfloat16_dot
 from ingot.compile.schemes import WeightFormat
 from ingot.targets.target import Target
 
-Activations = Literal["float32", "bfloat16", "int8"]
+Activations = Literal["float32", "float16", "bfloat16", "int8"]
 
 # Inputs that share one activation scale, and one weight scale in the group formats.
 GROUP = 32
@@ -80,6 +87,7 @@ class Layout:
     blocks: int
     groups: int  # runs of GROUP inputs, the last one padded with zeros
     dot: bool  # int8 dot-product layout
+    tensor: bool  # for tensor cores
 
     @property
     def padded_out(self) -> int:
@@ -91,8 +99,12 @@ def effective_activations(spec: LinearSpec, target: Target) -> Activations:
 
     The dot product of four bytes (VNNI) serves every quantized format. Without it, the product of
     byte pairs serves 4-bit weights only: it sums to int16, where 8-bit weights would overflow.
+    Tensor cores take both operands in 16 bits: float16 for float16 weights, bfloat16 for others,
+    whose integers it holds exactly and whose range no activation leaves.
     bfloat16 weights are multiplied with bfloat16 activations where a CPU does two at once.
     """
+    if has_tensor_layout(spec, target):
+        return "float16" if spec.format.code == "f16" else "bfloat16"
     if spec.format.code == "bf16" and has_bfloat16_dot(target):
         return "bfloat16"
     if spec.activations == "float32" or not spec.format.is_quantized:
@@ -117,23 +129,44 @@ def has_pair_dot(target: Target) -> bool:
     return target.has({64: "avx512bw", 32: "avx2"}.get(target.vector_bytes, ""))
 
 
+def has_bfloat16_dot(target: Target) -> bool:
+    """Whether the target multiplies two bfloat16 pairs and adds them to a float32 lane."""
+    return target.has({64: "avx512_bf16", 16: "bf16"}.get(target.vector_bytes, ""))
+
+
+def has_tensor_layout(spec: LinearSpec, target: Target) -> bool:
+    """Whether tensor cores multiply: not by float32, which they would round."""
+    return target.kind == "cuda" and spec.format.code != "f32"
+
+
+def groups_per_load(format: WeightFormat) -> int:
+    """How many groups four lanes take with one load of 16 bytes each."""
+    return 16 // format.bits
+
+
 def layout(spec: LinearSpec, target: Target) -> Layout:
     """Cut `spec` into blocks for the vector registers of `target`."""
     assert spec.format.group_size in (0, GROUP), spec.format
     block = max(1, target.float32_lanes * VECTORS)
+    tensor = has_tensor_layout(spec, target)
+    groups = -(-spec.in_features // GROUP)
+    whole = max(2, groups_per_load(spec.format)) if tensor else 1
     return Layout(
         lanes=target.float32_lanes,
         vectors=VECTORS,
         block=block,
         blocks=-(-spec.out_features // block),
-        groups=-(-spec.in_features // GROUP),
+        groups=-(-groups // whole) * whole,
         dot=effective_activations(spec, target) == "int8",
+        tensor=tensor,
     )
 
 
 def packed_tensors(spec: LinearSpec, target: Target) -> tuple[PackedTensor, ...]:
     """Name, dtype and shape of every tensor that `pack` makes, in the kernel's argument order."""
     cut = layout(spec, target)
+    if cut.tensor:
+        return _tensor_core_tensors(spec, cut)
     dtype, rows = {
         ("f32", False): ("float32", (spec.in_features, cut.block)),
         ("f16", False): ("float16", (spec.in_features, cut.block)),
@@ -151,3 +184,16 @@ def packed_tensors(spec: LinearSpec, target: Target) -> tuple[PackedTensor, ...]
     if spec.format.group_size:
         return (weight, PackedTensor("scale", "float16", (cut.blocks, cut.groups, cut.block)))
     return (weight, PackedTensor("scale", "float32", (cut.blocks, cut.block)))
+
+
+def _tensor_core_tensors(spec: LinearSpec, cut: Layout) -> tuple[PackedTensor, ...]:
+    rows = spec.out_features
+    if not spec.format.is_quantized:
+        dtype = "float16" if spec.format.code == "f16" else "uint16"
+        return (PackedTensor("weight", dtype, (rows, cut.groups * GROUP)),)
+    together = groups_per_load(spec.format)
+    shape = (rows, cut.groups // together, 4, together, spec.format.bits)
+    weight = PackedTensor("weight", "int8" if spec.format.bits == 8 else "uint8", shape)
+    if spec.format.group_size:
+        return (weight, PackedTensor("scale", "float16", (rows, cut.groups)))
+    return (weight, PackedTensor("scale", "float32", (rows, 1)))

@@ -17,7 +17,7 @@ from ingot.errors import CompileError
 from ingot.targets import load_targets
 
 TARGETS = load_targets()
-CASES = list(itertools.product(FORMATS, ("cpu:x86-64-v3", "cpu:znver4")))
+CASES = list(itertools.product(FORMATS, ("cpu:x86-64-v3", "cpu:znver4", "cuda:sm_80")))
 
 
 def random_weight(out_features: int, in_features: int) -> np.ndarray:

@@ -1,0 +1,123 @@
+// What TIR can't say: wide loads, copies in the background, matrix instructions, and small integers
+// widened in registers. Stands before the kernels that call it; tests/emulated_gpu/intrinsics.h
+// says the same for a CPU.
+//
+// Fragments are those of mma.sync.m16n8k16. Lane l is (g, t) = (l / 4, l % 4) and holds of
+//   A[16 rows][16 k]:  a0 = A[g][2t, 2t+1]  a1 = A[g+8][2t, 2t+1]  a2 = A[g][2t+8, 2t+9]  a3 = A[g+8][2t+8, 2t+9]
+//   B[16 k][8 columns]: b0 = B[2t, 2t+1][g]  b1 = B[2t+8, 2t+9][g]
+//   C[16 rows][8 columns]: c0, c1 = C[g][2t, 2t+1]  c2, c3 = C[g+8][2t, 2t+1]
+
+#define INGOT_DEVICE static __device__ __forceinline__
+
+// Global memory that is read once: it does not displace what the cache holds.
+INGOT_DEVICE void ingot_load16(unsigned *to, const void *from) {
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "l"(__cvta_generic_to_global(from)));
+}
+
+INGOT_DEVICE void ingot_load8(unsigned *to, const void *from) {
+  asm volatile("ld.global.nc.v2.u32 {%0, %1}, [%2];"
+               : "=r"(to[0]), "=r"(to[1]) : "l"(__cvta_generic_to_global(from)));
+}
+
+INGOT_DEVICE void ingot_load4(unsigned *to, const void *from) {
+  asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(to[0]) : "l"(__cvta_generic_to_global(from)));
+}
+
+INGOT_DEVICE void ingot_load_shared16(unsigned *to, const void *from) {
+  const uint4 value = *(const uint4 *)from;
+  to[0] = value.x, to[1] = value.y, to[2] = value.z, to[3] = value.w;
+}
+
+INGOT_DEVICE void ingot_store_shared16(void *to, const unsigned *from) {
+  *(uint4 *)to = make_uint4(from[0], from[1], from[2], from[3]);
+}
+
+INGOT_DEVICE void ingot_clear_shared16(void *to) { *(uint4 *)to = make_uint4(0, 0, 0, 0); }
+
+// 16 bytes from global to shared memory while the thread goes on.
+INGOT_DEVICE void ingot_copy_async16(void *shared, const void *from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+               :: "r"((unsigned)__cvta_generic_to_shared(shared)),
+                  "l"(__cvta_generic_to_global(from)) : "memory");
+}
+
+INGOT_DEVICE void ingot_commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits until all but the last `pending` groups of this thread's copies are there.
+template <int pending> INGOT_DEVICE void ingot_wait_copies() {
+  asm volatile("cp.async.wait_group %0;" :: "n"(pending) : "memory");
+}
+
+// Two float32 rounded to nearest even into one word, the first in its low half.
+INGOT_DEVICE unsigned ingot_pair_f16(float low, float high) {
+  unsigned pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+
+INGOT_DEVICE unsigned ingot_pair_bf16(float low, float high) {
+  unsigned pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+
+// One 16-bit number of a word as float32: its low half, or its high half.
+INGOT_DEVICE float ingot_f16_of(unsigned word, int high) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"((unsigned short)(word >> (16 * high))));
+  return value;
+}
+
+INGOT_DEVICE float ingot_bf16_of(unsigned word, int high) {
+  return __uint_as_float(high ? word & 0xffff0000u : word << 16);
+}
+
+// Eight 4-bit codes (inputs 0 2 4 6 1 3 5 7 from the lowest) to four pairs of bfloat16, minus 8.
+INGOT_DEVICE void ingot_widen_q4(unsigned *pairs, unsigned codes) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    // 0x4300 is 128 in bfloat16, whose last place is then 1: 128 + code, exactly.
+    const unsigned biased = ((codes >> (4 * i)) & 0x000f000fu) | 0x43004300u;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;"  // biased * 1 - 136
+        : "=r"(pairs[i]) : "r"(biased), "r"(0x3f803f80u), "r"(0xc308c308u));
+  }
+}
+
+// Eight signed bytes, in order, to four pairs of bfloat16.
+INGOT_DEVICE void ingot_widen_q8(unsigned *pairs, unsigned low, unsigned high) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const unsigned bytes = (i < 2 ? low : high) ^ 0x80808080u;
+    // 0x4b000000 is 2^23 in float32, whose last place is then 1: 2^23 + 128 + byte, exactly.
+    const unsigned first = __byte_perm(bytes, 0x4b000000u, i % 2 ? 0x7652 : 0x7650);
+    const unsigned second = __byte_perm(bytes, 0x4b000000u, i % 2 ? 0x7653 : 0x7651);
+    pairs[i] = ingot_pair_bf16(__uint_as_float(first) - 8388736.0f,
+                               __uint_as_float(second) - 8388736.0f);
+  }
+}
+
+// C += A B in float32.
+INGOT_DEVICE void ingot_mma_f16(float *c, unsigned a0, unsigned a1, unsigned a2, unsigned a3,
+                                unsigned b0, unsigned b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+               "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+INGOT_DEVICE void ingot_mma_bf16(float *c, unsigned a0, unsigned a1, unsigned a2, unsigned a3,
+                                unsigned b0, unsigned b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+               "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// Four 8x8 matrices of 16-bit values, transposed: lane 8i + r points to row r of matrix i.
+INGOT_DEVICE void ingot_load_transposed(unsigned *to, const void *row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"((unsigned)__cvta_generic_to_shared(row)) : "memory");
+}

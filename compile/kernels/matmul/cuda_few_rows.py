@@ -1,0 +1,197 @@
+"""Up to 64 rows of x by a weight matrix: each weight is read from memory once, 16 bytes at a time.
+
+A block computes out[0:n, 16 * across features]; a warp 16 features, as the rows of a matrix
+instruction, by all rows of x, as its columns, 8 at a time. The `along` warps of the same features
+share the inputs and add up in shared memory at the end. x goes through shared memory in 16 bits,
+`chunk` inputs at a time; weights go straight from memory to registers and are widened there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from ingot.compile.kernels.cuda_ir import WARP, barrier, launch, let, shared, strided
+from ingot.compile.kernels.matmul.cuda_weights import Weights
+from ingot.compile.kernels.matmul.spec import GROUP
+from ingot.compile.kernels.tensor_core import (
+    COLUMNS,
+    LANE_WORDS,
+    ROWS,
+    Lane,
+    clear,
+    emit,
+    int32,
+    multiply,
+    pair,
+    pointer,
+    words,
+    zeros,
+)
+from ingot.compile.kernels.vector_ir import Buffer, Expr, T, index, minimum, otherwise_if
+
+PADDING = 16  # words after a row of x, so that two rows of a warp's read are in different banks
+
+Write = Callable[[Expr, Expr, Expr], None]
+"""(row, output feature, sum) -> nothing; stores it with the bias."""
+
+
+@dataclass(frozen=True, slots=True)
+class FewRowsTiling:
+    """`row_tiles` * 8 rows of x; `across` * `along` warps; `chunk` inputs in shared memory."""
+
+    row_tiles: int
+    across: int
+    along: int
+    chunk: int
+
+    @property
+    def threads(self) -> int:
+        return self.across * self.along * WARP
+
+    @property
+    def shared_words(self) -> int:
+        """x in pairs, and in its place at the end the sums of the warps."""
+        sums = self.threads * self.row_tiles * 4 if self.along > 1 else 0
+        return max(self.row_tiles * COLUMNS * self.row_words, sums)
+
+    @property
+    def row_words(self) -> int:
+        return self.chunk // 2 + PADDING
+
+
+def multiply_few_rows(
+    weights: Weights, tiling: FewRowsTiling, n: Expr, x: Buffer, write: Write
+) -> None:
+    """Emit the kernel for 1 <= n <= 8 * row_tiles."""
+    spec = weights.spec
+    blocks = index(-(-spec.out_features // (ROWS * tiling.across)))
+    with launch(blocks, tiling.threads) as (block, thread):
+        FewRows(weights, tiling, n, x, block, thread).run(write)
+
+
+class FewRows:
+    """Emits the steps of one block."""
+
+    def __init__(
+        self, weights: Weights, tiling: FewRowsTiling, n: Expr, x: Buffer, block: Expr, thread: Expr
+    ) -> None:
+        self.weights, self.tiling, self.n, self.x, self.thread = weights, tiling, n, x, thread
+        self.at = Lane.of(thread)
+        self.across = tirx.floordiv(self.at.warp, tiling.along)
+        self.along = tirx.floormod(self.at.warp, tiling.along)
+        first = block * (ROWS * tiling.across) + index(self.across * ROWS + self.at.g)
+        last = weights.spec.out_features - 1
+        self.features = [let(first, "int64"), let(first + 8, "int64")]
+        self.rows = [let(minimum(f, index(last)), "int64") for f in self.features]
+        self.shared = shared((tiling.shared_words,), "uint32")
+        self.sums = [zeros(4) for _ in range(tiling.row_tiles)]
+        self.chunk_loads = tiling.chunk // (GROUP * weights.groups_per_load)
+        self.own_loads = self.chunk_loads // tiling.along
+        assert self.own_loads * tiling.along == self.chunk_loads, tiling
+
+    def run(self, write: Write) -> None:
+        chunks = -(-self.weights.loads // self.chunk_loads)
+        with strided(self.thread, self.tiling.shared_words, self.tiling.threads) as i:
+            T.buffer_store(self.shared, tirx.const(0, "uint32"), [i])
+        with T.serial(index(chunks)) as chunk:
+            loaded = [self._load(chunk, own) for own in range(self.own_loads)]
+            barrier()  # the last chunk of x has been read
+            self._stage(chunk)
+            barrier()
+            for own, (fragments, scales) in enumerate(loaded):
+                with otherwise_if(self._exists(chunk, own)):
+                    self._multiply(own, fragments, scales)
+        if self.tiling.along > 1:
+            barrier()
+            self._add_up()
+        self._write(write)
+
+    def _load_number(self, own: int) -> Expr:
+        """Which load of a chunk it is: neighbours belong to different warps."""
+        return self.along + own * self.tiling.along
+
+    def _exists(self, chunk: Expr, own: int) -> Expr:
+        return chunk * self.chunk_loads + index(self._load_number(own)) < self.weights.loads
+
+    def _load(self, chunk: Expr, own: int) -> tuple[list[Buffer], list[Buffer]]:
+        """A lane's 16 bytes of both its rows, and their scales."""
+        fragments = [words(LANE_WORDS) for _ in range(2)]
+        scales: list[Buffer] = []
+        last = index(self.weights.loads - 1)
+        number = chunk * self.chunk_loads + index(self._load_number(own))
+        number = let(minimum(number, last), "int64")
+        for fragment, row in zip(fragments, self.rows, strict=True):
+            emit("load16", pointer(fragment, 0), self.weights.pointer(row, number, self.at.t))
+        if self.weights.has_group_scales:
+            scales = [self.weights.load_scales(row, number) for row in self.rows]
+        return fragments, scales
+
+    def _stage(self, chunk: Expr) -> None:
+        """Put the chunk's inputs of all rows into shared memory, in pairs of 16 bits."""
+        tiling, width = self.tiling, self.weights.spec.in_features
+        pairs = tiling.chunk // 2
+        with T.serial(self.n) as row:
+            with strided(self.thread, pairs, tiling.threads) as i:
+                k = let(chunk * tiling.chunk + i * 2, "int64")
+                low, high = (
+                    let(tirx.if_then_else(at < width, self.x[row, at], tirx.const(0.0, "float32")))
+                    for at in (k, k + 1)
+                )
+                place = int32(row) * tiling.row_words + int32(i)
+                T.buffer_store(self.shared, pair(low, high, self.weights.dtype), [place])
+
+    def _multiply(self, own: int, fragments: list[Buffer], loaded: list[Buffer]) -> None:
+        per_load, row_words = self.weights.groups_per_load, self.tiling.row_words
+        for number in range(per_load):
+            upper, lower = (self.weights.group(fragment, number) for fragment in fragments)
+            group = self._load_number(own) * per_load + number
+            scales = [self.weights.scale(two, number) for two in loaded]
+            for tile, sums in enumerate(self.sums):
+                right = words(LANE_WORDS)
+                row = self.at.g + tile * COLUMNS
+                place = row * row_words + group * (GROUP // 2) + self.at.t * LANE_WORDS
+                emit("load_shared16", pointer(right, 0), pointer(self.shared, place))
+                if not scales:
+                    multiply(self.weights.dtype, pointer(sums, 0), upper, lower, right)
+                    continue
+                part = words(4, "float32")
+                clear(part, 4)
+                multiply(self.weights.dtype, pointer(part, 0), upper, lower, right)
+                for i in range(4):
+                    T.buffer_store(sums, sums[i] + part[i] * scales[i // 2], [i])
+
+    def _add_up(self) -> None:
+        """The first of the warps along the inputs gets the sum, always in the same order."""
+        tiling = self.tiling
+        count = 4 * tiling.row_tiles
+
+        def place(along: Expr, i: int) -> Expr:
+            return ((self.across * tiling.along + along) * count + i) * WARP + self.at.lane
+
+        for i in range(count):
+            bits = tirx.reinterpret("uint32", self.sums[i // 4][i % 4])
+            T.buffer_store(self.shared, bits, [place(self.along, i)])
+        barrier()
+        for i in range(count):
+            total = let(tirx.const(0.0, "float32"))
+            for other in range(tiling.along):
+                bits = self.shared[place(tirx.const(other, "int32"), i)]
+                total = let(total + tirx.reinterpret("float32", bits))
+            T.buffer_store(self.sums[i // 4], total, [i % 4])
+
+    def _write(self, write: Write) -> None:
+        scale_row = self.weights.spec.format.code == "q8"
+        with otherwise_if(self.along == 0):
+            for half, feature in enumerate(self.features):
+                with otherwise_if(feature < self.weights.spec.out_features):
+                    for tile, sums in enumerate(self.sums):
+                        for column in range(2):
+                            row = index(self.at.t * 2 + (tile * COLUMNS + column))
+                            value = sums[2 * half + column]
+                            if scale_row:
+                                value = value * self.weights.row_scale(feature)
+                            with otherwise_if(row < self.n):
+                                write(row, feature, value)

@@ -1,0 +1,251 @@
+"""Many rows of x by a weight matrix: tiles of both in shared memory, copied in the background.
+
+A first kernel rounds x to 16 bits. In the second a block computes a tile of `ROWS_TILE` x
+`FEATURES_TILE`; its warps stand 2 x 4, each with 64 x 32 sums in registers. Tiles of the next steps
+along the inputs are on their way while one is multiplied. Weights lie packed in shared memory and
+are widened in registers, each group's sum scaled on its own.
+
+Vector c (of 16 bytes) of row r lies at c ^ 4 in every odd row: a quarter of a warp then reads all
+32 banks once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from ingot.compile.kernels.cuda_ir import WARP, barrier, for_elements, launch, let
+from ingot.compile.kernels.matmul.cuda_few_rows import Write
+from ingot.compile.kernels.matmul.cuda_weights import Weights
+from ingot.compile.kernels.matmul.spec import GROUP
+from ingot.compile.kernels.tensor_core import (
+    COLUMNS,
+    LANE_WORDS,
+    ROWS,
+    Lane,
+    clear,
+    emit,
+    int32,
+    multiply,
+    pair,
+    pointer,
+    words,
+    zeros,
+)
+from ingot.compile.kernels.vector_ir import Buffer, Expr, T, ceil_div, index, minimum, otherwise_if
+
+ROWS_TILE, FEATURES_TILE = 128, 128
+WARPS_DOWN, WARPS_ACROSS = 2, 4
+THREADS = WARPS_DOWN * WARPS_ACROSS * WARP
+WARP_ROWS, WARP_FEATURES = ROWS_TILE // WARPS_DOWN, FEATURES_TILE // WARPS_ACROSS
+MAX_STAGES = 3
+VECTOR_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step's tiles in shared memory, in vectors of 16 bytes: x first, then the weights."""
+
+    x_vectors: int  # in a row
+    weight_vectors: int
+
+    @property
+    def weights_start(self) -> int:
+        return ROWS_TILE * self.x_vectors
+
+    @property
+    def vectors(self) -> int:
+        return self.weights_start + FEATURES_TILE * self.weight_vectors
+
+
+def stage_of(weights: Weights) -> Stage:
+    """Two groups of 16- and 8-bit weights a step, four of 4-bit ones."""
+    groups = max(2, weights.groups_per_load)
+    return Stage(x_vectors=groups * 4, weight_vectors=groups * 4 // weights.groups_per_load)
+
+
+def multiply_many_rows(
+    weights: Weights, shared_memory_bytes: int, n: Expr, x: Buffer, write: Write
+) -> None:
+    """Emit both kernels, for any n."""
+    bands = ceil_div(n, ROWS_TILE)
+    rounded = _round(weights, n, bands * ROWS_TILE, x)
+    stage = stage_of(weights)
+    stages = min(MAX_STAGES, shared_memory_bytes // (stage.vectors * VECTOR_BYTES))
+    blocks = index(-(-weights.spec.out_features // FEATURES_TILE))
+    with launch(blocks, THREADS, bands) as (block, band, thread):
+        ManyRows(weights, stage, stages, n, rounded, block, band, thread).run(write)
+
+
+def _round(weights: Weights, n: Expr, padded_rows: Expr, x: Buffer) -> Buffer:
+    """Emit the kernel that makes x in pairs of 16 bits, with zeros up to whole tiles."""
+    width = weights.cut.groups * GROUP
+    rounded = T.alloc_buffer((padded_rows, width // 2), "uint32")
+
+    def round_pair(i: Expr) -> None:
+        row = let(tirx.floordiv(i, width // 2), "int64")
+        place = let(tirx.floormod(i, width // 2), "int64")
+        low, high = (
+            let(
+                tirx.if_then_else(
+                    tirx.And(row < n, k < weights.spec.in_features),
+                    x[row, k],
+                    tirx.const(0.0, "float32"),
+                )
+            )
+            for k in (place * 2, place * 2 + 1)
+        )
+        T.buffer_store(rounded, pair(low, high, weights.dtype), [row, place])
+
+    for_elements(padded_rows * (width // 2), round_pair)
+    return rounded
+
+
+class ManyRows:
+    """Emits the steps of one block."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        stage: Stage,
+        stages: int,
+        n: Expr,
+        x: Buffer,
+        block: Expr,
+        band: Expr,
+        thread: Expr,
+    ) -> None:
+        self.weights, self.stage, self.stages, self.n, self.x = weights, stage, stages, n, x
+        self.block, self.band, self.thread = block, band, int32(thread)
+        self.at = Lane.of(thread)
+        self.down = tirx.floordiv(self.at.warp, WARPS_ACROSS) * WARP_ROWS
+        self.across = tirx.floormod(self.at.warp, WARPS_ACROSS) * WARP_FEATURES
+        self.steps = weights.cut.groups * 4 // stage.x_vectors
+        self.shared = T.alloc_buffer((stages * stage.vectors,), "uint32x4", scope="shared.dyn")
+        self.sums = [
+            [zeros(4) for _ in range(WARP_FEATURES // COLUMNS)] for _ in range(WARP_ROWS // ROWS)
+        ]
+
+    def run(self, write: Write) -> None:
+        ahead = self.stages - 1
+        for step in range(ahead):
+            self._fetch(index(step))
+        with T.serial(index(self.steps)) as step:
+            emit(f"wait_copies<{ahead - 1}>")
+            barrier()  # this step's tiles are there, and all have read those of the last one
+            self._fetch(step + ahead)
+            self._multiply(step)
+        self._write(write)
+
+    def _slot(self, step: Expr) -> Expr:
+        return let(int32(tirx.floormod(step, self.stages)) * self.stage.vectors, "int32")
+
+    def _fetch(self, step: Expr) -> None:
+        """Start to copy the tiles of a step, if there is one. A group of copies ends in any case:
+        the waits count groups."""
+        with otherwise_if(step < self.steps):
+            slot, stage = self._slot(step), self.stage
+            for part in range(ROWS_TILE * stage.x_vectors // THREADS):
+                number = part * THREADS + self.thread
+                line = tirx.floordiv(number, stage.x_vectors)
+                vector = tirx.floormod(number, stage.x_vectors)
+                k = step * stage.x_vectors + index(vector)
+                source = pointer(self.x, self.band * ROWS_TILE + index(line), k * LANE_WORDS)
+                self._copy(slot + self._x_place(line, vector), source)
+            for part in range(FEATURES_TILE * stage.weight_vectors // THREADS):
+                number = part * THREADS + self.thread
+                line = tirx.floordiv(number, stage.weight_vectors)
+                vector = tirx.floormod(number, stage.weight_vectors)
+                feature = self._known(self.block * FEATURES_TILE + index(line))
+                load = step * (stage.weight_vectors // 4) + index(tirx.floordiv(vector, 4))
+                lane = index(tirx.floormod(vector, 4))
+                source = self.weights.pointer(feature, load, lane)
+                self._copy(slot + self._weight_place(line, vector), source)
+        emit("commit_copies")
+
+    def _known(self, feature: Expr) -> Expr:
+        """A feature that there is: sums of those beyond are not written."""
+        last = self.weights.spec.out_features - 1
+        is_whole = self.weights.spec.out_features % FEATURES_TILE == 0
+        return feature if is_whole else minimum(feature, index(last))
+
+    def _copy(self, place: Expr, source: Expr) -> None:
+        emit("copy_async16", pointer(self.shared, place), source)
+
+    def _x_place(self, line: Expr, vector: Expr) -> Expr:
+        return line * self.stage.x_vectors + _swizzled(line, vector)
+
+    def _weight_place(self, line: Expr, vector: Expr) -> Expr:
+        if self.stage.weight_vectors > 4:
+            vector = _swizzled(line, vector)
+        return self.stage.weights_start + line * self.stage.weight_vectors + vector
+
+    def _read(self, place: Expr) -> Buffer:
+        read = words(LANE_WORDS)
+        emit("load_shared16", pointer(read, 0), pointer(self.shared, place))
+        return read
+
+    def _multiply(self, step: Expr) -> None:
+        slot, per_load = self._slot(step), self.weights.groups_per_load
+        features = range(WARP_FEATURES // COLUMNS)
+        lines = [self.across + tile * COLUMNS + self.at.g for tile in features]
+        for load in range(self.stage.weight_vectors // 4):
+            places = [slot + self._weight_place(line, load * 4 + self.at.t) for line in lines]
+            loaded = [self._read(place) for place in places]
+            number = step * (self.stage.weight_vectors // 4) + load
+            scales = [self._scales(tile, number) for tile in features]
+            for group in range(per_load):
+                right = [self.weights.group(fragment, group) for fragment in loaded]
+                factors = [[self.weights.scale(two, group) for two in tile] for tile in scales]
+                vector = (load * per_load + group) * 4 + self.at.t
+                for tile, row_sums in enumerate(self.sums):
+                    line = self.down + tile * ROWS + self.at.g
+                    upper, lower = (
+                        self._read(slot + self._x_place(row, vector)) for row in (line, line + 8)
+                    )
+                    for sums, fragment, scale in zip(row_sums, right, factors, strict=True):
+                        self._add(sums, upper, lower, fragment, scale)
+
+    def _scales(self, tile: int, load: Expr) -> list[Buffer]:
+        """The scales of the two features of a lane's sums, or nothing."""
+        if not self.weights.has_group_scales:
+            return []
+        return [
+            self.weights.load_scales(self._known(feature), load) for feature in self._features(tile)
+        ]
+
+    def _features(self, tile: int) -> list[Expr]:
+        first = self.block * FEATURES_TILE + index(self.across + tile * COLUMNS + self.at.t * 2)
+        return [let(first, "int64"), let(first + 1, "int64")]
+
+    def _add(
+        self, sums: Buffer, upper: Buffer, lower: Buffer, right: Buffer, scales: list[Expr]
+    ) -> None:
+        if not scales:
+            multiply(self.weights.dtype, pointer(sums, 0), upper, lower, right)
+            return
+        part = words(4, "float32")
+        clear(part, 4)
+        multiply(self.weights.dtype, pointer(part, 0), upper, lower, right)
+        for i in range(4):
+            T.buffer_store(sums, sums[i] + part[i] * scales[i % 2], [i])
+
+    def _write(self, write: Write) -> None:
+        scale_row = self.weights.spec.format.code == "q8"
+        for tile in range(WARP_FEATURES // COLUMNS):
+            for column, feature in enumerate(self._features(tile)):
+                with otherwise_if(feature < self.weights.spec.out_features):
+                    for down, row_sums in enumerate(self.sums):
+                        for half in range(2):
+                            line = self.down + (down * ROWS + 8 * half) + self.at.g
+                            row = let(self.band * ROWS_TILE + index(line), "int64")
+                            value = row_sums[tile][2 * half + column]
+                            if scale_row:
+                                value = value * self.weights.row_scale(feature)
+                            with otherwise_if(row < self.n):
+                                write(row, feature, value)
+
+
+def _swizzled(line: Expr, vector: Expr) -> Expr:
+    return vector ^ (tirx.floormod(line, 2) * 4)

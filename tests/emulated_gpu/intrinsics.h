@@ -1,0 +1,113 @@
+// compile/cuda/intrinsics.cuh for a CPU: the same names, the same numbers.
+//
+// Matrix instructions exchange their operands between the lanes of a warp, as shuffles do. Copies in
+// the background land when they are waited for, not before, so that a missing wait shows.
+#include <vector>
+
+struct Operands { unsigned a[4], b[2]; const void *row; };
+static Operands operands[MAX_THREADS];
+
+struct Copy { void *to; unsigned value[4]; };
+static std::vector<std::vector<Copy>> copies[MAX_THREADS];
+
+static void ingot_load16(unsigned *to, const void *from) {
+  if ((uintptr_t)from % 16) { fprintf(stderr, "emulated GPU: a misaligned load of 16 bytes\n"); abort(); }
+  memcpy(to, from, 16);
+}
+static void ingot_load8(unsigned *to, const void *from) {
+  if ((uintptr_t)from % 8) { fprintf(stderr, "emulated GPU: a misaligned load of 8 bytes\n"); abort(); }
+  memcpy(to, from, 8);
+}
+static void ingot_load4(unsigned *to, const void *from) {
+  if ((uintptr_t)from % 4) { fprintf(stderr, "emulated GPU: a misaligned load of 4 bytes\n"); abort(); }
+  memcpy(to, from, 4);
+}
+static void ingot_load_shared16(unsigned *to, const void *from) { ingot_load16(to, from); }
+
+static void ingot_store_shared16(void *to, const unsigned *from) { memcpy(to, from, 16); }
+static void ingot_clear_shared16(void *to) { memset(to, 0, 16); }
+
+static void ingot_copy_async16(void *shared, const void *from) {
+  Copy copy = {shared, {0, 0, 0, 0}};
+  if ((uintptr_t)shared % 16) { fprintf(stderr, "emulated GPU: a misaligned copy\n"); abort(); }
+  ingot_load16(copy.value, from);
+  auto &groups = copies[current];
+  if (groups.empty()) groups.emplace_back();
+  groups.back().push_back(copy);
+}
+static void ingot_commit_copies() {
+  if (copies[current].empty()) copies[current].emplace_back();
+  copies[current].emplace_back();
+}
+template <size_t pending> static void ingot_wait_copies() {
+  auto &groups = copies[current]; // the last one is still open
+  while (groups.size() > pending + 1) {
+    for (const Copy &copy : groups.front()) memcpy(copy.to, copy.value, 16);
+    groups.erase(groups.begin());
+  }
+}
+
+static float of_f16(unsigned bits) {
+  const uint16_t narrow = bits;
+  _Float16 value;
+  memcpy(&value, &narrow, 2);
+  return value;
+}
+static float of_bf16(unsigned bits) { return __uint_as_float(bits << 16); }
+static unsigned to_f16(float value) {
+  const _Float16 narrow = value;
+  uint16_t bits;
+  memcpy(&bits, &narrow, 2);
+  return bits;
+}
+static unsigned to_bf16(float value) {
+  unsigned bits;
+  memcpy(&bits, &value, 4);
+  if ((bits & 0x7fffffff) > 0x7f800000) return 0x7fff;
+  return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+}
+static unsigned ingot_pair_f16(float low, float high) { return to_f16(low) | to_f16(high) << 16; }
+static unsigned ingot_pair_bf16(float low, float high) { return to_bf16(low) | to_bf16(high) << 16; }
+static float ingot_f16_of(unsigned word, int high) { return of_f16(word >> (16 * high) & 0xffff); }
+static float ingot_bf16_of(unsigned word, int high) { return of_bf16(word >> (16 * high) & 0xffff); }
+
+static void ingot_widen_q4(unsigned *pairs, unsigned codes) {
+  for (int i = 0; i < 4; ++i)
+    pairs[i] = ingot_pair_bf16((int)(codes >> 4 * i & 15) - 8, (int)(codes >> (4 * i + 16) & 15) - 8);
+}
+static void ingot_widen_q8(unsigned *pairs, unsigned low, unsigned high) {
+  int8_t bytes[8];
+  memcpy(bytes, &low, 4), memcpy(bytes + 4, &high, 4);
+  for (int i = 0; i < 4; ++i) pairs[i] = ingot_pair_bf16(bytes[2 * i], bytes[2 * i + 1]);
+}
+
+template <float widen(unsigned)>
+static void multiply(float *c, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
+                     unsigned b1) {
+  operands[current] = {{a0, a1, a2, a3}, {b0, b1}, nullptr};
+  const int first = current & ~(WARP - 1), g = current % WARP / 4, t = current % 4;
+  wait_as(AT_WARP);
+  for (int i = 0; i < 4; ++i) {
+    const int row = g + i / 2 * 8, column = 2 * t + i % 2;
+    for (int k = 0; k < 16; ++k) {
+      const unsigned left = operands[first + row % 8 * 4 + k % 8 / 2].a[row / 8 + k / 8 * 2];
+      const unsigned right = operands[first + column * 4 + k % 8 / 2].b[k / 8];
+      c[i] += widen(left >> k % 2 * 16 & 0xffff) * widen(right >> k % 2 * 16 & 0xffff);
+    }
+  }
+  wait_as(AT_WARP);
+}
+#define ingot_mma_f16 multiply<of_f16>
+#define ingot_mma_bf16 multiply<of_bf16>
+
+static void ingot_load_transposed(unsigned *to, const void *row) {
+  operands[current].row = row;
+  const int first = current & ~(WARP - 1), g = current % WARP / 4, t = current % 4;
+  wait_as(AT_WARP);
+  for (int i = 0; i < 4; ++i) {
+    const uint16_t *low = (const uint16_t *)operands[first + 8 * i + 2 * t].row;
+    const uint16_t *high = (const uint16_t *)operands[first + 8 * i + 2 * t + 1].row;
+    to[i] = low[g] | (unsigned)high[g] << 16;
+  }
+  wait_as(AT_WARP);
+}
