@@ -100,7 +100,8 @@ def capture(
     forward = prepare(model, max_context_tokens)
     program = export_program(forward, max_context_tokens)
     if not forward.recorder.kv_slots:
-        raise unsupported_module("no attention", model, "")
+        path, module = find_attention(model)
+        raise unsupported_module("no call of transformers' attention interface", module, path)
     check_tokens_stay_apart(program.graph)
     weights, constants = split_inputs(program)
     return CapturedModel(
@@ -124,6 +125,12 @@ def refuse_modules(model: nn.Module) -> None:
             raise unsupported_module("mixture of experts", module, path)
         if any(isinstance(child, nn.Conv1d) for child in module.children()):
             raise unsupported_module("recurrence with a convolution over tokens", module, path)
+
+
+def find_attention(model: nn.Module) -> tuple[str, nn.Module]:
+    """The first module that by its name attends, for messages; else the model."""
+    named = ((path, m) for path, m in model.named_modules() if "Attention" in type(m).__name__)
+    return next(named, ("", model))
 
 
 def check_context(config: Any, max_context_tokens: int) -> None:

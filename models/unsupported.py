@@ -52,7 +52,10 @@ def unsupported_module(
 
 def unsupported_exception(error: BaseException, construct: str) -> UnsupportedModelError:
     """The error for an exception that came out of a model's forward while it was exported."""
-    reason = (str(error) or type(error).__name__).splitlines()[0]
+    first, *others = (str(error) or type(error).__name__).splitlines()
+    found = [line.strip(" -") for line in others if line.startswith("  - ")]
+    # torch's summary of violated constraints says less than the first of them
+    reason = found[0].split(". ")[0] if found else first
     return _error(f"{construct}: {reason}", "", _innermost_model_line(error.__traceback__))
 
 

@@ -8,7 +8,7 @@ import torch
 from ingot.errors import UnsupportedModelError
 from ingot.models.capture import capture, prepare
 from ingot.models.families import create_tiny_model, find_family
-from ingot.models.unsupported import source_line, unsupported_node
+from ingot.models.unsupported import source_line, unsupported_exception, unsupported_node
 
 
 def test_node_names_its_module_and_line() -> None:
@@ -37,3 +37,22 @@ def test_forward_names_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = torch.arange(5)
     with pytest.raises(UnsupportedModelError, match=r"or_masks.*modeling_llama\.py:\d+"):
         prepared(rows[None], rows[None], rows)
+
+
+def test_attention_in_the_models_own_code_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingot.models.capture.find_adapter", lambda model_type: None)
+    where = r"module `gpt_neox_japanese.layers.0.attention` .*modeling_gpt_neox_japanese\.py:\d+"
+    config = find_family("gpt_neox_japanese").config()
+    with pytest.raises(UnsupportedModelError, match=f"attention interface in {where}"):
+        capture(config, dtype=torch.float32, max_context_tokens=64)
+
+
+def test_a_violated_constraint_is_told_in_full() -> None:
+    error = RuntimeError(
+        'Constraints violated (num_tokens)! For more information, run with TORCH_LOGS="+dynamic".\n'
+        "  - You marked num_tokens as dynamic but your code specialized it to be a constant (7). "
+        "If you're using mark_dynamic, remove it.\nSuggested fixes:\n  num_tokens = 7"
+    )
+    message = unsupported_exception(error, "torch.export stopped").message
+    assert "You marked num_tokens as dynamic but your code specialized it" in message
+    assert message.endswith("constant (7)")
