@@ -13,13 +13,14 @@ from typing import Any
 from ingot.runtime.outputs import Chunk
 from ingot.runtime.request_options import RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
-from ingot.runtime.server.errors import as_api_error, bad_request
+from ingot.runtime.server.errors import ApiError, as_api_error, bad_request
 from ingot.runtime.server.schemas.replies import Usage
 from ingot.runtime.server.state import ServerState
 from ingot.runtime.server.traces import Trace
 
 # `timeout` has no name in OpenAI's API: the output was cut off, as by `max_tokens`.
 FINISH_REASONS = {"stop": "stop", "length": "length", "timeout": "length", "abort": "stop"}
+TOO_LATE = "the request's time was over before its first token"
 QUEUED_CHUNKS = 16  # of several prompts together; a slow reader slows all of them
 
 
@@ -84,6 +85,12 @@ class Generation:
                     if chunk.finish_reason == "error":
                         raise bad_request(
                             f"the request failed: {chunk.error}", code="generation_failed"
+                        )
+                    if chunk.finish_reason == "timeout" and not self.has_begun:
+                        raise ApiError(
+                            408,
+                            "the request's time was over before its first token",
+                            code="timeout",
                         )
                     yield index, chunk
             state = "finished"

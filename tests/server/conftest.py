@@ -39,6 +39,7 @@ class FakeEngine:
     delay_s: float = 0.0
     refusal: Exception | None = None
     break_after: int | None = None  # tokens, then the request fails by itself
+    times_out: bool = False  # before the first token
     failure: str | None = None
     asked: list[tuple[list[int], SamplingParams, RequestOptions]] = field(default_factory=list)
     num_aborted: int = 0
@@ -67,6 +68,9 @@ class FakeEngine:
         if self.refusal is not None:
             raise self.refusal
         self.limits.check(prompt, params)
+        if self.times_out:
+            yield Chunk(0, "", (), (), "timeout", RequestStats(1, 0, 0, 0.0, 0.0, 0.2))
+            return
         self.asked.append((list(prompt), params, options))
         self.num_open += 1
         is_done = False

@@ -16,7 +16,8 @@ import psutil
 import pytest
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
-from ingot.runtime.server.serve import Address, own_hosts
+from ingot.errors import UsageError
+from ingot.runtime.server.serve import Address, bind, find_url, own_hosts
 from tests.server.test_sse import wait_until
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "a list of names"}]
@@ -242,6 +243,17 @@ def test_sigterm_lets_streams_finish(artifact: Path) -> None:
     assert last.usage is not None and last.usage.completion_tokens == 100
     assert server.process.wait(20) == 0
     assert not engine.is_running()
+
+
+def test_an_address_that_is_taken_is_told_at_once() -> None:
+    with bind(Address("127.0.0.1", 0)) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert find_url(taken) == f"http://127.0.0.1:{port}"
+        with pytest.raises(UsageError, match=f"127.0.0.1:{port} can't be listened on"):
+            bind(Address("127.0.0.1", port))
+    with pytest.raises(UsageError, match="nowhere.invalid:0"):
+        bind(Address("nowhere.invalid", 0))
 
 
 def test_a_loopback_server_knows_its_names() -> None:

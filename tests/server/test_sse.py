@@ -194,6 +194,13 @@ def test_a_request_that_breaks_breaks_alone(serve: Serve) -> None:
     assert server.complete().status_code == 200
 
 
+def test_a_request_whose_time_is_over_is_told(serve: Serve) -> None:
+    server = serve(FakeEngine(times_out=True))
+    for fields in ({}, {"stream": True}):
+        response = server.complete(**fields)
+        assert response.status_code == 408 and "its first token" in read_error(response)
+
+
 def test_the_engines_end_reaches_every_client(serve: Serve) -> None:
     server = serve(FakeEngine(LONG, delay_s=0.05))
     body = {"model": "toy", "prompt": "a", "max_tokens": 100, "stream": True}
