@@ -19,6 +19,8 @@ matrix = np.arange(6, dtype=np.float32).reshape(3, 2)
 held = memory.hold(matrix)
 np.testing.assert_array_equal(memory.read(held), matrix)
 np.testing.assert_array_equal(memory.read_row(held, 2), matrix[2])
+memory.copy_rows(held, [(2, 0)])
+np.testing.assert_array_equal(memory.read(held), matrix[[2, 1, 2]])
 first = memory.lend([np.arange(5, dtype=np.int32), np.zeros((0,), np.float32), matrix.T])
 assert [tuple(t.shape) for t in first] == [(5,), (0,), (2, 3)]
 np.testing.assert_array_equal(memory.read(first[2]), matrix.T)

@@ -14,6 +14,7 @@ from ingot.errors import ArtifactCorruptError, UsageError
 from ingot.runtime.ffi import tvm_ffi
 from ingot.runtime.vm import (
     ALIGNMENT,
+    HostMemory,
     VirtualMachine,
     aligned_zeros,
     as_array,
@@ -133,3 +134,28 @@ def test_broken_code(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "model.so").write_bytes(data)
     with pytest.raises(ArtifactCorruptError, match=r"model\.so can't be loaded"):
         VirtualMachine(tmp_path / "model.so", 1)
+
+
+def test_like_arrays_are_lent_in_the_same_place() -> None:
+    memory = HostMemory()
+    first = memory.lend([np.arange(5, dtype=np.int32), np.ones(3, np.float32)])
+    second = memory.lend([np.arange(1, 6, dtype=np.int32), np.zeros(3, np.float32)])
+    assert [memory.read(tensor).tolist() for tensor in second] == [[1, 2, 3, 4, 5], [0, 0, 0]]
+    assert all(a.data_ptr() == b.data_ptr() for a, b in zip(first, second, strict=True))
+    for length in range(200):  # what is kept is bounded, and never mixed up
+        (tensor,) = memory.lend([np.full(length, length, np.int32)])
+        assert memory.read(tensor).tolist() == [length] * length
+    third = memory.lend([np.arange(5, dtype=np.float32), np.ones(3, np.int32)])
+    assert memory.read(third[0]).dtype == np.float32, "of another type"
+
+
+def test_rows_are_copied_in_place() -> None:
+    memory = HostMemory()
+    tensor = memory.empty((3, 2, 2), np.uint16)
+    memory.read(tensor)[...] = np.arange(12).reshape(3, 2, 2)
+    memory.copy_rows(tensor, [(2, 0), (1, 2)])
+    assert memory.read(tensor).reshape(3, 4).tolist() == [
+        [8, 9, 10, 11],
+        [4, 5, 6, 7],
+        [4, 5, 6, 7],
+    ]
