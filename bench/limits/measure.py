@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax, tirx
 
-from ingot.bench.limits import kernels
+from ingot.bench.limits import amx, kernels
 from ingot.bench.limits.record import Figure, Limits, Unit
 from ingot.bench.machine import describe_machine
 from ingot.compile.build import generate, plan
@@ -99,6 +99,9 @@ def measure_limits(
             (target, peaks(target, threads, sizes, known))
             for target, known in targets_of_instructions(best)
         ]
+        if amx.tile_instructions(best):
+            amx.allow_tiles()
+            everything.append((best, tile_peaks(best, threads, sizes)))
         for number, (target, measurements) in enumerate(everything):
             report(f"building for {target.name}")
             library = Path(folder) / f"{number}.so"
@@ -218,6 +221,24 @@ def peaks(
             )
         )
     return found
+
+
+def tile_peaks(target: Target, threads: int, sizes: Sizes) -> list[Measurement]:
+    start = aligned_zeros((threads,), "int32")
+    return [
+        Measurement(
+            f"{instruction.kind} {instruction.feature}",
+            "op/s",
+            float(threads * sizes.iterations * amx.SUMS * instruction.operations),
+            amx.build_tile_peak(instruction, threads, sizes.iterations),
+            (start,),
+            (threads,),
+            "int32",
+            f"{instruction.mnemonic}, {amx.SUMS} tiles",
+            instruction.feature,
+        )
+        for instruction in amx.tile_instructions(target)
+    ]
 
 
 def build_library(measurements: Sequence[Measurement], target: Target, path: Path) -> None:
