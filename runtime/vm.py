@@ -23,7 +23,10 @@ from ingot.runtime.ffi import load_tvm_runtime, tvm_ffi
 
 ALIGNMENT = 64
 CPU = 1  # DLPack's device type
-POOLED = 2  # TVM's allocator that keeps freed memory for the next step
+# TVM's allocators. The pooled one keeps freed memory for tensors of exactly the same size: it
+# spares a GPU slow calls, and gives all back when the GPU has no more. On the host that never
+# happens, and with steps of all lengths it would keep gigabytes; the C library does well there.
+NAIVE, POOLED = 1, 2
 MAX_LENT = 64  # sets of small tensors, by their shapes
 SHARE_ALL_CORES = -3  # TVM's affinity mode that pins no thread to one core
 
@@ -103,7 +106,7 @@ class VirtualMachine:
         if cuda_archs:
             attach_kernels(module, code_path.parent, cuda_archs)
         # The device that tensors are on comes first, the host last.
-        devices = (CUDA, 0, POOLED, CPU, 0, POOLED) if cuda_archs else (CPU, 0, POOLED)
+        devices = (CUDA, 0, POOLED, CPU, 0, NAIVE) if cuda_archs else (CPU, 0, NAIVE)
         self._vm["vm_initialization"](*devices)
         self._configured = threading.local()
         self._functions: dict[str, Any] = {}
