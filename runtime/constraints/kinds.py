@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from ingot.errors import RequestError
+from ingot.runtime.constraints.repetition import check_grammar_repetitions, check_repetitions
 
 # Far above what people write, far below what makes the grammar compiler slow.
 MAX_TEXT_BYTES = 128 * 1024
@@ -48,6 +49,7 @@ class Regex:
 
     def __post_init__(self) -> None:
         _check_text("the pattern", self.pattern)
+        check_repetitions("the pattern", self.pattern)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Grammar:
 
     def __post_init__(self) -> None:
         _check_text("the grammar", self.lark)
+        check_grammar_repetitions("the grammar", self.lark)
         for part in self.lark.split("%json")[1:]:
             try:
                 schema, _ = json.JSONDecoder().raw_decode(part.lstrip())
@@ -121,11 +124,22 @@ def _schema_text(schema: object) -> str:
     return text
 
 
+def _patterns(schema: object) -> Iterator[str]:
+    """The regular expressions of one level of a schema."""
+    if not isinstance(schema, Mapping):
+        return
+    by_property = schema.get("patternProperties")
+    names = by_property if isinstance(by_property, Mapping) else ()
+    yield from (text for text in (schema.get("pattern"), *names) if isinstance(text, str))
+
+
 def _check_schema(what: str, schema: object) -> None:
     multiples = []
     for depth, item in _walk(schema):
         if depth > MAX_NESTING:
             raise RequestError(f"{what} is nested deeper than {MAX_NESTING} levels")
+        for pattern in _patterns(item):
+            check_repetitions(f"{what}'s pattern", pattern)
         multiple = item.get("multipleOf") if isinstance(item, Mapping) else None
         if isinstance(multiple, int | float) and math.isfinite(multiple) and multiple > 0:
             multiples.append(Fraction(str(multiple)))
