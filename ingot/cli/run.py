@@ -70,7 +70,7 @@ def run(
         last = None
         for last in engine.stream(text, params):
             print(last.text, end="", flush=True)
-        print()
+        print(flush=True)  # before the figures
     assert last is not None and last.stats is not None
     stats = last.stats
     print(
