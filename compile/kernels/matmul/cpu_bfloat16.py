@@ -14,6 +14,7 @@ from ingot.compile.kernels.bfloat16_dot import (
     dot_pairs,
     round_to_bfloat16,
 )
+from ingot.compile.kernels.matmul.cpu_float import spare_registers
 from ingot.compile.kernels.matmul.cpu_rows import load_padded
 from ingot.compile.kernels.matmul.spec import Layout, LinearSpec
 from ingot.compile.kernels.vector_ir import (
@@ -31,9 +32,6 @@ from ingot.compile.kernels.vector_ir import (
 from ingot.targets.target import Target
 
 PAIR = 2
-# Beside the sums and the weights: the broadcast activations, where they are no memory operand,
-# and one for whatever the register allocator needs.
-SPARE_REGISTERS = 2
 
 
 class Bfloat16Tiles:
@@ -44,7 +42,7 @@ class Bfloat16Tiles:
     ) -> None:
         self.spec, self.target, self.cut = spec, target, cut
         self.x, self.weight = x, packed[0]
-        free = target.vector_registers - SPARE_REGISTERS - cut.vectors
+        free = target.vector_registers - spare_registers(target) - cut.vectors
         self.rows = free // cut.vectors
         self.row_bytes = 2 * spec.in_features
 

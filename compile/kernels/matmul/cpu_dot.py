@@ -23,6 +23,7 @@ from ingot.compile.kernels.vector_ir import (
     Expr,
     Register,
     T,
+    dtype_of,
     fma,
     index,
     let,
@@ -30,6 +31,7 @@ from ingot.compile.kernels.vector_ir import (
     maximum,
     prefetch,
     splat,
+    store,
 )
 from ingot.targets.target import Target
 
@@ -55,7 +57,7 @@ class DotTiles:
         self, spec: LinearSpec, target: Target, cut: Layout, x: Buffer, packed: list[Buffer]
     ) -> None:
         self.spec, self.cut, self.x, self.packed = spec, cut, x, packed
-        self.instruction: DotInstruction = dot_instruction(target)
+        self.instruction: DotInstruction = dot_instruction(target, spec.format.bits)
         self.offset = 1 << (spec.format.bits - 1)
         used = self.instruction.spare_registers + EXTRA_VECTORS * cut.vectors
         fitting = max(LEAST_ROWS, (target.vector_registers - used) // (2 * cut.vectors))
@@ -100,9 +102,9 @@ class DotTiles:
             rounded = tirx.nearbyint(value * splat(inverse, lanes))
             integers = let(tirx.Cast(f"int32x{lanes}", rounded), lanes, "int32")
             total = total + integers
-            quads = tirx.reinterpret(f"int32x{lanes // QUAD}", tirx.Cast(f"int8x{lanes}", integers))
-            where = tirx.Ramp(group * QUADS + i * (lanes // QUAD), 1, lanes // QUAD)
-            T.buffer_store(self.quads, quads, [row, where])
+            words = lanes // QUAD
+            quads = tirx.reinterpret(dtype_of("int32", words), tirx.Cast(f"int8x{lanes}", integers))
+            store(self.quads, (row, group * QUADS + i * words), quads, words)
         total = tirx.call_llvm_pure_intrin("int32", "llvm.vector.reduce.add", total)
         T.buffer_store(self.start, total * tirx.const(-self.offset, "int32"), [row, group])
 
@@ -136,7 +138,9 @@ class DotTiles:
                 stored.append(let(load(self.packed[0], where, width), width, "uint8"))
             for half in range(2 if four_bits else 1):
                 quad = packed_quad + half * (QUADS // 2)
-                codes = [self._codes(value, half, width) for value in stored]
+                codes = [
+                    self.instruction.weights(self._codes(value, half, width)) for value in stored
+                ]
                 for r in range(rows):
                     x = splat(self.quads[row + r, group * QUADS + quad], lanes)
                     signed = let(tirx.reinterpret(f"int8x{width}", x), width, "int8")

@@ -28,6 +28,13 @@ from ingot.targets.target import Target
 EXTRA_VECTORS = {"f32": 1, "f16": 1, "bf16": 2, "q8": 1, "q8_g32": 2, "q4_g32": 4}
 # One for the broadcast activation, one for whatever the register allocator needs.
 SPARE_REGISTERS = 2
+# Arm has no operands in memory: more activations are on their way.
+ARM_SPARE_REGISTERS = 5
+
+
+def spare_registers(target: Target) -> int:
+    """How many vector registers a tile needs beside its sums and its weights."""
+    return ARM_SPARE_REGISTERS if target.architecture == "aarch64" else SPARE_REGISTERS
 
 
 class FloatTiles:
@@ -38,7 +45,8 @@ class FloatTiles:
     ) -> None:
         self.spec, self.cut, self.x, self.packed = spec, cut, x, packed
         self.code = spec.format.code
-        free = target.vector_registers - SPARE_REGISTERS - EXTRA_VECTORS[self.code] * cut.vectors
+        kept = spare_registers(target) + EXTRA_VECTORS[self.code] * cut.vectors
+        free = target.vector_registers - kept
         self.rows = free // cut.vectors
         self.row_bytes = 4 * spec.in_features
         # Inputs whose weights one load brings.

@@ -12,8 +12,12 @@ from typing import ClassVar, Protocol
 from tvm import tirx
 
 from ingot.compile.kernels.matmul.spec import has_pair_dot, has_quad_dot
-from ingot.compile.kernels.vector_ir import Expr, Register, splat
+from ingot.compile.kernels.vector_ir import Expr, Register, let, splat
 from ingot.targets.target import Target
+
+NEON_BYTES = 16
+# The nibble mask or the offset, and activations on their way: no operand comes from memory.
+ARM_SPARE_REGISTERS = 4
 
 
 class DotInstruction(Protocol):
@@ -27,17 +31,21 @@ class DotInstruction(Protocol):
 
     def first(self, start: Expr) -> Expr: ...
 
-    def add(self, partial: Expr, unsigned: Expr, signed: Expr) -> Expr: ...
+    def weights(self, codes: Expr) -> Expr:
+        """What `add` takes, made once of the unsigned codes for all rows."""
+
+    def add(self, partial: Expr, weights: Expr, signed: Expr) -> Expr: ...
 
     def total(self, partial: Expr, start: Expr) -> Expr: ...
 
 
 @dataclass(frozen=True, slots=True)
 class QuadDot:
-    """`vpdpbusd`: four products into an int32 lane."""
+    """`vpdpbusd`, `usdot`: four products of unsigned and signed bytes into an int32 lane."""
 
     lanes: int
-    spare_registers: ClassVar[int] = 1  # the nibble mask; activations are memory operands
+    intrinsic: str
+    spare_registers: int
 
     def register(self) -> Register:
         return Register(self.lanes, dtype="int32")
@@ -45,9 +53,44 @@ class QuadDot:
     def first(self, start: Expr) -> Expr:
         return splat(start, self.lanes)
 
-    def add(self, partial: Expr, unsigned: Expr, signed: Expr) -> Expr:
-        name = f"llvm.x86.avx512.vpdpbusd.{32 * self.lanes}"
-        return _call(f"int32x{self.lanes}", name, partial, unsigned, signed)
+    def weights(self, codes: Expr) -> Expr:
+        return codes
+
+    def add(self, partial: Expr, weights: Expr, signed: Expr) -> Expr:
+        return _call(f"int32x{self.lanes}", self.intrinsic, partial, weights, signed)
+
+    def total(self, partial: Expr, start: Expr) -> Expr:
+        return partial
+
+
+@dataclass(frozen=True, slots=True)
+class SignedDot:
+    """`sdot`: four products of signed bytes into an int32 lane.
+
+    Codes of four bits are the same as signed bytes, and start from -8 * sum of the activations as
+    elsewhere. Codes of eight bits lose their offset first (w + 128 to w), so they start from zero.
+    """
+
+    lanes: int
+    bits: int
+    spare_registers: ClassVar[int] = ARM_SPARE_REGISTERS
+
+    def register(self) -> Register:
+        return Register(self.lanes, dtype="int32")
+
+    def first(self, start: Expr) -> Expr:
+        return splat(start if self.bits == 4 else 0, self.lanes, "int32")
+
+    def weights(self, codes: Expr) -> Expr:
+        if self.bits == 4:
+            return codes
+        words = tirx.reinterpret(f"uint32x{self.lanes}", codes)
+        signed = words ^ splat(0x80808080, self.lanes, "uint32")
+        return let(tirx.reinterpret(f"uint8x{4 * self.lanes}", signed), 4 * self.lanes, "uint8")
+
+    def add(self, partial: Expr, weights: Expr, signed: Expr) -> Expr:
+        name = "llvm.aarch64.neon.sdot.v4i32.v16i8"
+        return _call(f"int32x{self.lanes}", name, partial, weights, signed)
 
     def total(self, partial: Expr, start: Expr) -> Expr:
         return partial
@@ -72,9 +115,12 @@ class PairDot:
     def first(self, start: Expr) -> Expr:
         return splat(0, 2 * self.lanes, "int16")
 
-    def add(self, partial: Expr, unsigned: Expr, signed: Expr) -> Expr:
+    def weights(self, codes: Expr) -> Expr:
+        return codes
+
+    def add(self, partial: Expr, weights: Expr, signed: Expr) -> Expr:
         name = {16: "llvm.x86.avx512.pmaddubs.w.512", 8: "llvm.x86.avx2.pmadd.ub.sw"}[self.lanes]
-        return partial + _call(f"int16x{2 * self.lanes}", name, unsigned, signed)
+        return partial + _call(f"int16x{2 * self.lanes}", name, weights, signed)
 
     def total(self, partial: Expr, start: Expr) -> Expr:
         name = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd"}[self.lanes]
@@ -82,12 +128,18 @@ class PairDot:
         return _call(f"int32x{self.lanes}", name, partial, ones) + splat(start, self.lanes)
 
 
-def dot_instruction(target: Target) -> DotInstruction:
+def dot_instruction(target: Target, bits: int) -> DotInstruction:
     """The best that the target has; `effective_activations` has made sure that there is one."""
-    if has_quad_dot(target):
-        return QuadDot(target.float32_lanes)
-    assert has_pair_dot(target), target.name
-    return PairDot(target.float32_lanes)
+    lanes = target.float32_lanes
+    if not has_quad_dot(target):
+        assert bits == 4 and has_pair_dot(target), target.name
+        return PairDot(lanes)
+    if target.vector_bytes > NEON_BYTES:
+        # The nibble mask; activations are memory operands.
+        return QuadDot(lanes, f"llvm.x86.avx512.vpdpbusd.{32 * lanes}", 1)
+    if target.has("i8mm"):
+        return QuadDot(lanes, "llvm.aarch64.neon.usdot.v4i32.v16i8", ARM_SPARE_REGISTERS)
+    return SignedDot(lanes, bits)
 
 
 def _call(dtype: str, intrinsic: str, *args: Expr) -> Expr:

@@ -33,6 +33,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ingot.compile.kernels.bfloat16_dot import has_bfloat16_dot
 from ingot.compile.schemes import WeightFormat
 from ingot.targets.target import Target
 
@@ -97,8 +98,9 @@ class Layout:
 def effective_activations(spec: LinearSpec, target: Target) -> Activations:
     """What the activations are really rounded to: int8 needs an instruction that gains by it.
 
-    The dot product of four bytes (VNNI) serves every quantized format. Without it, the product of
-    byte pairs serves 4-bit weights only: it sums to int16, where 8-bit weights would overflow.
+    The dot product of four bytes (VNNI, Arm's) serves every quantized format. Without it, the
+    product of byte pairs serves 4-bit weights only: it sums to int16, where 8-bit weights would
+    overflow.
     Tensor cores take both operands in 16 bits: float16 for float16 weights, bfloat16 for others,
     whose integers it holds exactly and whose range no activation leaves.
     bfloat16 weights are multiplied with bfloat16 activations where a CPU does two at once.
@@ -121,17 +123,12 @@ def can_gate(width: int, target: Target) -> bool:
 
 def has_quad_dot(target: Target) -> bool:
     """Whether the target multiplies four byte pairs and adds them to an int32 lane at once."""
-    return target.vector_bytes == 64 and target.has("avx512_vnni")
+    return target.has({64: "avx512_vnni", 16: "asimddp"}.get(target.vector_bytes, ""))
 
 
 def has_pair_dot(target: Target) -> bool:
     """Whether the target multiplies two byte pairs and adds them in an int16 lane."""
     return target.has({64: "avx512bw", 32: "avx2"}.get(target.vector_bytes, ""))
-
-
-def has_bfloat16_dot(target: Target) -> bool:
-    """Whether the target multiplies two bfloat16 pairs and adds them to a float32 lane."""
-    return target.has({64: "avx512_bf16", 16: "bf16"}.get(target.vector_bytes, ""))
 
 
 def has_tensor_layout(spec: LinearSpec, target: Target) -> bool:
