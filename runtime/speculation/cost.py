@@ -12,7 +12,7 @@ PLAIN_WEIGHT = 0.1
 LARGER_WEIGHT = 0.25
 OUTLIER = 2.0  # times what was expected, or a part of it, is all that one measurement may say
 UNKNOWN_SLOPE = 0.03  # of the largest known step's time for each more token: low, to be tried
-FORGOTTEN = 0.001  # of what larger steps take more, at each smaller one
+FORGOTTEN = 0.001  # of what larger steps take more, at each plain one since they were measured
 
 
 @dataclass(slots=True)
@@ -22,25 +22,26 @@ class StepCost:
     _pace: float = 1.0
     _sizes: list[int] = field(default_factory=list)  # ascending
     _times: list[float] = field(default_factory=list)  # at the usual pace
+    _measured: list[int] = field(default_factory=list)  # after how many plain steps
+    _num_plain: int = 0
 
     def record(self, num_tokens: int, seconds: float, *, is_plain: bool = True) -> None:
         at = bisect_left(self._sizes, num_tokens)
-        if not self.knows(num_tokens):
+        if at == len(self._sizes) or self._sizes[at] != num_tokens:
             self._sizes.insert(at, num_tokens)
             self._times.insert(at, seconds / self._pace)
+            self._measured.insert(at, self._num_plain)
             return
         ratio = seconds / (self._pace * self._times[at])
         ratio = min(max(ratio, 1 / OUTLIER), OUTLIER)
         if is_plain:
             self._pace *= 1 + PACE_WEIGHT * (ratio - 1)
         self._times[at] *= 1 + (PLAIN_WEIGHT if is_plain else LARGER_WEIGHT) * (ratio - 1)
+        self._measured[at] = self._num_plain
 
-    def forget(self, num_tokens: int) -> None:
-        """A step of that size was taken: what is known of larger ones is a little older."""
-        at = bisect_left(self._sizes, num_tokens)
-        base = self._times[at]
-        for larger in range(at + 1, len(self._times)):
-            self._times[larger] -= FORGOTTEN * max(0.0, self._times[larger] - base)
+    def count_plain(self) -> None:
+        """A plain step was taken: what is known of larger ones is a little older."""
+        self._num_plain += 1
 
     def knows(self, num_tokens: int) -> bool:
         """Whether a step of that size was measured."""
@@ -52,17 +53,26 @@ class StepCost:
         """The largest step that was measured."""
         return self._sizes[-1]
 
-    def predict(self, num_tokens: int) -> float:
-        """A line between measured sizes, the nearest below all, a hopeful slope beyond all."""
-        return self._pace * self._interpolate(num_tokens)
+    def predict(self, num_tokens: int, plain: int | None = None) -> float:
+        """A line between measured sizes, the nearest below all, a hopeful slope beyond all.
 
-    def _interpolate(self, num_tokens: int) -> float:
+        With the size of a `plain` step, what larger ones take more is believed the less, the longer
+        ago it was measured."""
         at = bisect_left(self._sizes, num_tokens)
+        base = None if plain is None else self._pace * self._times[bisect_left(self._sizes, plain)]
         if at == len(self._sizes):
-            last = self._times[-1]
+            last = self._known(at - 1, base)
             return last * (1 + UNKNOWN_SLOPE * (num_tokens - self._sizes[-1]))
         if at == 0 or self._sizes[at] == num_tokens:
-            return self._times[at]
+            return self._known(at, base)
         low, high = self._sizes[at - 1], self._sizes[at]
         share = (num_tokens - low) / (high - low)
-        return self._times[at - 1] + share * (self._times[at] - self._times[at - 1])
+        below, above = self._known(at - 1, base), self._known(at, base)
+        return below + share * (above - below)
+
+    def _known(self, at: int, base: float | None) -> float:
+        seconds = self._pace * self._times[at]
+        if base is None or seconds <= base:
+            return seconds
+        age = self._num_plain - self._measured[at]
+        return base + (seconds - base) / (1 + FORGOTTEN * age)

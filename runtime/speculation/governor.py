@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from ingot.runtime.sequence import Sequence
 from ingot.runtime.speculation.acceptance import IDLE_FADE, PRIOR, Acceptance
@@ -41,8 +42,11 @@ class Outcome:
     num_accepted: int
 
 
-def count_guesses(rate: float, limit: int) -> tuple[list[int], list[float]]:
-    """How many guesses of a sequence reach each of CHANCES, and the tokens that they bring."""
+@lru_cache(maxsize=4096)
+def count_guesses(percent: int, limit: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """How many guesses of a sequence reach each of CHANCES, and the tokens that they bring, when
+    `percent` of guesses are accepted."""
+    rate = percent / 100
     counts, tokens = [], []
     count, chance, total = 0, rate, 0.0
     for floor in CHANCES:
@@ -52,7 +56,7 @@ def count_guesses(rate: float, limit: int) -> tuple[list[int], list[float]]:
             chance *= rate
         counts.append(count)
         tokens.append(total)
-    return counts, tokens
+    return tuple(counts), tuple(tokens)
 
 
 @dataclass(slots=True)
@@ -90,24 +94,27 @@ class Governor:
             known = self._each.get(sequence)
             if known is None:
                 known = self._each[sequence] = Acceptance(SEQUENCE_FADE, last_step=self._step)
-            rate = known.rate(prior, self._step)
-            options.append(count_guesses(rate, min(limit, self.max_tokens)))
+            percent = round(100 * known.rate(prior, self._step))
+            options.append(count_guesses(percent, min(limit, self.max_tokens)))
         reach = max(FIRST_REACH * batch, REACH * (self.cost.largest - batch))
         best_rate = MIN_GAIN * batch / self.cost.predict(batch)
-        best: int | None = None
-        for place in range(len(CHANCES)):
-            counts = [counts[place] for counts, _ in options]
+        best: tuple[int, ...] = (0,) * batch
+        last = 0
+        counts_by_chance = zip(*(counts for counts, _ in options), strict=True)
+        tokens_by_chance = map(sum, zip(*(tokens for _, tokens in options), strict=True))
+        for counts, tokens in zip(counts_by_chance, tokens_by_chance, strict=True):
             num_guesses = sum(counts)
             if num_guesses > reach:
                 break
-            if not num_guesses:
+            if num_guesses == last:
                 continue
-            tokens = batch + sum(tokens[place] for _, tokens in options)
-            seconds = self._bias * self.cost.predict(batch + num_guesses)
+            last = num_guesses
+            seconds = self._bias * self.cost.predict(batch + num_guesses, batch)
             seconds += max(counts) * self._propose_s
-            if tokens > best_rate * seconds:
-                best, best_rate = place, tokens / seconds
-        return [0] * batch if best is None else [counts[best] for counts, _ in options]
+            rate = (batch + tokens) / seconds
+            if rate > best_rate:
+                best, best_rate = counts, rate
+        return list(best)
 
     def record_plain(self, batch: int, step_s: float, spent_s: float = 0.0) -> None:
         """A step of `batch` tokens without guesses is over. `spent_s` went into thoughts."""
@@ -117,9 +124,10 @@ class Governor:
             self.cost.record(batch, step_s)
         if self._num_plain >= PLAIN_RUN:
             self._last_plain[batch] = self._step
-        self.cost.forget(batch)
-        self._propose_s = max(self.guess_s, self._propose_s * IDLE_FADE)
-        self._settle(MAX_LOSS * step_s - spent_s, batch)
+        self.cost.count_plain()
+        if self._propose_s > self.guess_s:
+            self._propose_s = max(self.guess_s, self._propose_s * IDLE_FADE)
+        self._settle(MAX_LOSS * step_s - spent_s, step_s)
 
     def record(
         self, outcomes: Seq[Outcome], step_s: float, propose_s: float = 0.0, think_s: float = 0.0
@@ -142,7 +150,7 @@ class Governor:
         # No token costs more than one by itself: what is beyond is a hiccup, and nobody's loss.
         actual_s = min(step_s, plain_s * (batch + num_proposed) / batch) + propose_s + think_s
         num_tokens = batch + sum(outcome.num_accepted for outcome in outcomes)
-        self._settle(plain_s * num_tokens / batch - (1 - MAX_LOSS) * actual_s, batch)
+        self._settle(plain_s * num_tokens / batch - (1 - MAX_LOSS) * actual_s, plain_s)
         for outcome in outcomes:
             self._learn(outcome)
 
@@ -157,10 +165,10 @@ class Governor:
         """Something was paid for that only guesses pay back."""
         self._num_trials = TRIAL_STEPS
 
-    def _settle(self, won_s: float, batch: int) -> None:
-        most = MAX_SAVINGS * self.cost.predict(batch)
-        self._account_s = min(self._account_s + won_s, most)
-        self._num_trials = max(0, self._num_trials - 1)
+    def _settle(self, won_s: float, plain_s: float) -> None:
+        self._account_s = min(self._account_s + won_s, MAX_SAVINGS * plain_s)
+        if self._num_trials:
+            self._num_trials -= 1
 
     def _learn(self, outcome: Outcome) -> None:
         if outcome.num_proposed:

@@ -31,6 +31,7 @@ class Speculator:
         is long in any case, and its time says nothing about theirs."""
         self._spent_s = 0.0
         self._is_preparing = False
+        self._accepted = {}
         if not running or not self.governor.may_speculate(len(running)):
             return
         if any(len(sequence.tokens) - sequence.num_cached_tokens > 1 for sequence in running):
@@ -46,7 +47,6 @@ class Speculator:
             counts = [len(guess) for guess in guesses]
             if any(counts):
                 counts = self.governor.choose(running, counts)
-        self._accepted = {}
         for sequence, guess, count in zip(running, guesses, counts, strict=True):
             if count and guess:
                 sequence.proposed = self._check(sequence, guess[:count])
@@ -82,17 +82,19 @@ class Speculator:
         for sequence in schedule.preempted:
             self.forget(sequence)
         chunks = schedule.chunks
-        num_tokens = sum(chunk.num_tokens for chunk in chunks)
-        num_proposed = sum(chunk.num_proposed for chunk in chunks)
-        if num_tokens - num_proposed > len(chunks):
+        num_proposed = sum([chunk.num_proposed for chunk in chunks]) if self._accepted else 0
+        if schedule.num_tokens - num_proposed > len(chunks):
             return  # prompts were read: such a step says nothing about the others
         step_s -= self._spent_s
         if self._is_preparing:
             self.governor.begin_trial()
             self.governor.record_plain(len(chunks), step_s, self._spent_s)
             return
+        if not self._spent_s:
+            self.governor.record_plain(len(chunks), step_s)
+            return
         is_free = not self.proposer.guess_s
-        think_s = self.governor.smooth(self._spent_s) if is_free and self._spent_s else 0.0
+        think_s = self.governor.smooth(self._spent_s) if is_free else 0.0
         if not num_proposed:
             self.governor.record_plain(len(chunks), step_s, think_s if is_free else self._spent_s)
             return

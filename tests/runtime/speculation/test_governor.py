@@ -162,13 +162,13 @@ def test_guesses_after_a_refused_one_say_nothing() -> None:
 
 
 def test_guesses_are_counted_by_their_chance() -> None:
-    counts, tokens = count_guesses(0.8, 5)
+    counts, tokens = count_guesses(80, 5)
     by_chance = dict(zip(CHANCES, zip(counts, tokens, strict=True), strict=True))
     assert by_chance[0.9] == (0, 0)
     assert by_chance[0.6] == (2, pytest.approx(0.8 + 0.64))
     assert by_chance[0.05] == (5, pytest.approx(sum(0.8**i for i in range(1, 6))))
-    assert count_guesses(1.0, 3)[0] == [3] * len(CHANCES)
-    assert count_guesses(0.0, 3)[0] == [0] * len(CHANCES)
+    assert count_guesses(100, 3)[0] == (3,) * len(CHANCES)
+    assert count_guesses(0, 3)[0] == (0,) * len(CHANCES)
 
 
 def test_cost_between_and_beyond() -> None:
@@ -200,5 +200,6 @@ def test_what_is_not_measured_again_is_doubted() -> None:
     cost.record(4, 9.0)
     for _ in range(3000):
         cost.record(1, 1.0)
-        cost.forget(1)
-    assert 1.0 < cost.predict(4) < 2.0 and cost.predict(1) == pytest.approx(1.0)
+        cost.count_plain()
+    assert cost.predict(4) == pytest.approx(9.0)
+    assert 1.0 < cost.predict(4, plain=1) < 4.0
