@@ -31,7 +31,7 @@ def grow(
             except RequestError as mistake:
                 reason, error = "error", str(mistake)
                 break
-        sequence.append(token)
+        sequence.tokens.append(token)
         tokens.append(token)
         if logprob is not None:
             logprobs.append(logprob)

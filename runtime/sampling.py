@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from array import array
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ingot.runtime.draws import draw
 from ingot.runtime.outputs import TokenLogprob
 from ingot.runtime.sequence import Sequence
+from ingot.runtime.token_table import TokenTable
 
 Floats = NDArray[np.float32]
 Int32s = NDArray[np.int32]
@@ -56,60 +57,50 @@ class SamplingInputs:
     uniform: Floats
 
 
-@dataclass(slots=True)
-class _Changes:
-    """What one row's penalties are made of: tokens with what is added to their logits."""
-
-    bias: dict[int, float]
-    counts: Counter[int]
-    seen: set[int]
-
-
-_NO_CHANGES = _Changes({}, Counter(), set())
-
-
-def _changes(row: LogitRow) -> _Changes:
+def _find_changes(row: LogitRow) -> TokenTable | None:
+    """The tokens of a row whose logits change, None if there are none."""
     sequence, params = row.sequence, row.sequence.params
     if row.prompt_token is not None:
-        return _NO_CHANGES
+        return None
     num_output_tokens = sequence.num_output_tokens + row.num_proposed
-    forbidden = sequence.end_token_ids if num_output_tokens < params.min_tokens else frozenset()
-    if not (params.has_penalties or params.logit_bias or forbidden):
-        return _NO_CHANGES
-    counts, seen = sequence.output_counts, set[int]()
-    proposed = sequence.proposed[: row.num_proposed]
-    if proposed:
-        counts = counts + Counter(proposed)
-    tokens: dict[int, float] = {}
-    if params.repetition_penalty != 1.0:
-        seen = {*sequence.tokens, *proposed}
-        tokens = dict.fromkeys(seen, 0.0)
-    elif params.has_penalties:
-        tokens = dict.fromkeys(counts, 0.0)
-    tokens |= params.logit_bias
-    tokens |= dict.fromkeys(forbidden, FORBIDDEN)
-    return _Changes(tokens, counts, seen)
+    is_early = num_output_tokens < params.min_tokens
+    if not (is_early or params.has_penalties or params.logit_bias):
+        return None
+    if sequence.token_table is None:
+        prompt = sequence.tokens[: sequence.num_prompt_tokens]
+        sequence.token_table = TokenTable(params, prompt)
+    table = sequence.token_table
+    table.read(sequence.tokens)
+    if is_early or row.num_proposed:
+        ends = [(token, FORBIDDEN) for token in sequence.end_token_ids if is_early]
+        table = table.copy_with(sequence.proposed[: row.num_proposed], ends)
+    return table if len(table) else None
 
 
 def build_penalties(rows: Seq[LogitRow]) -> PenaltyInputs | None:
     """None when no row's logits change, which is the usual case."""
-    changes = [_changes(row) for row in rows]
-    if not any(change.bias for change in changes):
+    tables = [_find_changes(row) for row in rows]
+    listed = [table for table in tables if table is not None]
+    if not listed:
         return None
     offsets = np.zeros(len(rows) + 1, np.int32)
-    np.cumsum([len(change.bias) for change in changes], out=offsets[1:])
-    each = [(change, token) for change in changes for token in change.bias]
+    np.cumsum([0 if table is None else len(table) for table in tables], out=offsets[1:])
     params = [row.sequence.params for row in rows]
     return PenaltyInputs(
         row_offsets=offsets,
-        tokens=np.array([token for _, token in each], np.int32),
-        output_counts=np.array([change.counts[token] for change, token in each], np.int32),
-        seen=np.array([token in change.seen for change, token in each], np.int32),
-        bias=np.array([change.bias[token] for change, token in each], np.float32),
+        tokens=_join([table.tokens for table in listed], np.int32),
+        output_counts=_join([table.output_counts for table in listed], np.int32),
+        seen=_join([table.seen for table in listed], np.int32),
+        bias=_join([table.bias for table in listed], np.float32),
         repetition=np.array([p.repetition_penalty for p in params], np.float32),
         presence=np.array([p.presence_penalty for p in params], np.float32),
         frequency=np.array([p.frequency_penalty for p in params], np.float32),
     )
+
+
+def _join(columns: Seq[array[Any]], dtype: DTypeLike) -> NDArray[Any]:
+    """A copy: an array that NumPy looks at can't grow."""
+    return np.concatenate([np.frombuffer(column, dtype) for column in columns])
 
 
 def build_sampling(rows: Seq[LogitRow]) -> SamplingInputs:

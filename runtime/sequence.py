@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from dataclasses import dataclass, field
 
 from ingot.runtime.constraints.matcher import Matcher
 from ingot.runtime.outputs import RequestStats, TokenLogprob
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.text_stream import TextStream
+from ingot.runtime.token_table import TokenTable
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +46,7 @@ class Sequence:
     num_cached_tokens: int = 0
     num_shared_tokens: int = 0  # at the start, in pages found in the cache: not to be written
     proposed: list[int] = field(default_factory=list)
-    output_counts: Counter[int] = field(default_factory=Counter)
+    token_table: TokenTable | None = None  # made by the first step that needs it
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)  # from the second token on
     sum_logprobs: float = 0.0
 
@@ -74,10 +74,6 @@ class Sequence:
         if self.params.prompt_logprobs is None:
             return 0
         return self.num_prompt_tokens - 1 - len(self.prompt_logprobs)
-
-    def append(self, token: int) -> None:
-        self.tokens.append(token)
-        self.output_counts[token] += 1
 
 
 def measure(sequence: Sequence, now_s: float) -> RequestStats:

@@ -31,7 +31,7 @@ def make_sequence(
         end_token_ids=ends,
     )
     for token in output:
-        sequence.append(token)
+        sequence.tokens.append(token)
     return sequence
 
 
@@ -59,7 +59,7 @@ def test_penalties_of_a_batch() -> None:
     assert inputs.row_offsets.tolist() == [0, 3, 3, 4, 6]
     assert inputs.tokens.tolist() == [5, 6, 7, 8, 9, 4]
     assert inputs.output_counts.tolist() == [0, 1, 2, 2, 0, 0]
-    assert inputs.seen.tolist() == [1, 1, 1, 0, 0, 0], "only for the repetition penalty"
+    assert inputs.seen.tolist() == [1, 1, 1, 1, 0, 0], "in the prompt only if it is penalized"
     assert inputs.bias.tolist() == [0, 0, 0, 0, 2, -1]
     assert inputs.repetition.tolist() == [1.5, 1, 1, 1]
     assert inputs.presence.tolist() == [0, 0, 0.25, 0]
@@ -73,7 +73,7 @@ def test_no_end_before_min_tokens() -> None:
     assert inputs is not None
     assert inputs.tokens.tolist() == [0]
     assert inputs.bias.tolist() == [pytest.approx(FORBIDDEN)]
-    early.append(6)
+    early.tokens.append(6)
     late = build_penalties(rows(early))
     assert late is not None and late.bias.tolist() == [1.0]
 
@@ -92,7 +92,7 @@ def test_proposed_tokens_count_as_output_in_the_rows_after_them() -> None:
     assert inputs.output_counts.tolist() == [0, 1, 0, 0, 2, 0, 0, 2, 1]
     uniform = build_sampling(drafted).uniform.tolist()
     for place, token in enumerate([6, 7]):
-        sequence.append(token)
+        sequence.tokens.append(token)
         assert build_sampling(rows(sequence)).uniform[0] == uniform[place + 1]
 
 
@@ -118,7 +118,7 @@ def test_a_seed_draws_the_same_whatever_runs_beside_it() -> None:
         drawn = []
         for token in range(4):
             drawn.append(float(build_sampling(rows(*others, mine)).uniform[-1]))
-            mine.append(token)
+            mine.tokens.append(token)
         return drawn
 
     assert draw() == draw(PLAIN, PLAIN)

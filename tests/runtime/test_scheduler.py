@@ -53,7 +53,7 @@ class Bench:
             sequence = chunk.sequence
             mark = "!" if sequence in ready else ""
             if sequence in ready:
-                sequence.append(sequence.request_id)
+                sequence.tokens.append(sequence.request_id)
             self.scheduler.advance(sequence, chunk.num_tokens)
             if sequence in ready:
                 self.left[sequence.request_id] -= 1
@@ -239,12 +239,12 @@ def test_proposed_tokens_that_could_not_be_kept_are_dropped() -> None:
     sequence = bench.add(0, prompt=3, output=6)
     sequence.proposed = [0, 0]  # while it reads its prompt
     assert bench.scheduler.schedule().chunks[0].num_proposed == 0
-    sequence.append(0)
+    sequence.tokens.append(0)
     bench.scheduler.advance(sequence, 3)
     sequence.proposed = [0] * 9
     assert bench.scheduler.schedule().chunks[0].num_proposed == 4, "nine tokens in all"
     assert len(sequence.pages) == 2
-    sequence.append(0)
+    sequence.tokens.append(0)
     bench.scheduler.advance(sequence, 1)  # none of them was right
     assert (len(sequence.pages), sequence.num_cached_tokens) == (2, 4)
 
