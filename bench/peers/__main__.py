@@ -57,8 +57,9 @@ def run_once(name: str, path: str, python: str, case: Case, threads: int) -> dic
         check=False,
     )
     if done.returncode:
-        words = (done.stderr.strip() or done.stdout.strip()).splitlines()[-2:]
-        raise UsageError(f"{name} failed: {' '.join(words)}")
+        said = (done.stderr or done.stdout).splitlines()
+        last = [line for line in said if line.strip()][-2:]
+        raise UsageError(f"{name} failed: {' '.join(last)}")
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     result["start_to_first_token_s"] = result.pop("first_token_at") - started
     return result
