@@ -13,6 +13,11 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
+from ingot.compile.kernels.bfloat16_dot import (
+    bfloat16_functions,
+    dot_pairs,
+    has_bfloat16_dot,
+)
 from ingot.compile.kernels.vector_ir import (
     Expr,
     Register,
@@ -28,19 +33,6 @@ from ingot.targets import Target
 
 # Loads and sums in flight: enough to hide the latency of either.
 CHAINS = 8
-# TVM's pipeline turns bfloat16 values into uint16 before code is generated, so this intrinsic is
-# called from LLVM's own language; the call is inlined.
-BFLOAT_DOT = """
-declare <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float>, <32 x bfloat>, <32 x bfloat>)
-define linkonce_odr <16 x float> @ingot_bfloat_dot(<16 x float> %c, <16 x i32> %a, <16 x i32> %b)
-    alwaysinline {
-  %x = bitcast <16 x i32> %a to <32 x bfloat>
-  %y = bitcast <16 x i32> %b to <32 x bfloat>
-  %r = call <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(
-      <16 x float> %c, <32 x bfloat> %x, <32 x bfloat> %y)
-  ret <16 x float> %r
-}
-"""
 
 
 def build_read(threads: int, chunk: int, passes: int, lanes: int) -> tirx.PrimFunc:
@@ -96,7 +88,6 @@ class Instruction:
     element_bytes: int  # of the accumulator's elements
     operations: int  # multiplications and additions for each of them
     update: Callable[[Expr, Expr, Expr, int], Expr]
-    llvm_code: str = ""  # functions that `update` calls
 
 
 def _fma(accumulator: Expr, a: Expr, b: Expr, lanes: int) -> Expr:
@@ -120,7 +111,8 @@ def _bytes_pairs(accumulator: Expr, _a: Expr, b: Expr, lanes: int) -> Expr:
 
 
 def _bfloat_dot(accumulator: Expr, a: Expr, b: Expr, lanes: int) -> Expr:
-    return tirx.call_extern(f"float32x{lanes}", "ingot_bfloat_dot", accumulator, a, b)
+    pairs = f"uint16x{2 * lanes}"
+    return dot_pairs(accumulator, tirx.reinterpret(pairs, a), tirx.reinterpret(pairs, b), lanes)
 
 
 def _neon_dot(accumulator: Expr, a: Expr, b: Expr, lanes: int) -> Expr:
@@ -153,11 +145,11 @@ def instructions(target: Target) -> tuple[Instruction, ...]:
     known = [Instruction("float32", "fma", width, "float32", 4, 2, _fma)]
     if target.vector_bytes == 64 and target.has("avx512_vnni"):
         known.append(Instruction("int8", "vpdpbusd", "avx512_vnni", "int32", 4, 8, _bytes_dot))
-    if target.vector_bytes == 64 and target.has("avx512_bf16"):
-        name = "vdpbf16ps"
-        known.append(
-            Instruction("bfloat16", name, "avx512_bf16", "float32", 4, 4, _bfloat_dot, BFLOAT_DOT)
-        )
+    if has_bfloat16_dot(target):
+        name, feature = {64: ("vdpbf16ps", "avx512_bf16"), 16: ("bfdot", "bf16")}[
+            target.vector_bytes
+        ]
+        known.append(Instruction("bfloat16", name, feature, "float32", 4, 4, _bfloat_dot))
     pairs = {64: "avx512bw", 32: "avx2"}.get(target.vector_bytes, "")
     if target.has(pairs):
         known.append(Instruction("int8", "vpmaddubsw", pairs, "int16", 2, 4, _bytes_pairs))
@@ -185,8 +177,8 @@ def build_peak(
         starts = function.argument("starts", shape, instruction.dtype)
         operands = function.argument("operands", (2, words), "int32")
         results = function.argument("results", shape, instruction.dtype)
-        code = instruction.llvm_code
-        imported = T.attr(tirx.const(0), "pragma_import_llvm", code) if code else nullcontext()
+        is_bfloat16 = instruction.kind == "bfloat16"
+        imported = bfloat16_functions(target) if is_bfloat16 else nullcontext()
         with imported, T.parallel(index(threads)) as thread:
             a, b = (
                 Register(words, load(operands, (index(i), index(0)), words), "int32")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ingot.compile.kernels.matmul.spec import effective_activations, packed_tensors
+from ingot.compile.kernels.paged_attention.spec import has_pairs
 from ingot.runtime.artifact.work import Arithmetic
 from ingot.targets import Target
 
@@ -44,7 +45,8 @@ class Cost:
 def matmul(spec: Any, target: Target) -> Cost:
     activations = effective_activations(spec, target)
     return Cost(
-        label=f"{spec.out_features}x{spec.in_features} {spec.format.code}, {activations}",
+        label=f"{spec.out_features}x{spec.in_features} {spec.format.code}, {activations}"
+        f"{f', {spec.gate}' if spec.gate else ''}",
         operations_per_row=2 * spec.out_features * spec.in_features,
         arithmetic="float32" if activations == "float16" else activations,
     )
@@ -96,12 +98,14 @@ def kv_write(spec: Any, target: Target) -> Cost:
 
 def paged_attention(spec: Any, target: Target) -> Cost:
     dims = spec.key_dim + spec.value_dim
+    pairs = has_pairs(spec.kv_dtype, spec.key_dim, spec.value_dim, target)
     return Cost(
         label=f"{spec.num_heads}/{spec.kv_heads}x{spec.key_dim} {spec.kv_dtype}",
         activations_per_row=FLOAT * spec.num_heads * dims,
         kv_per_context=KV_BYTES[spec.kv_dtype] * spec.kv_heads * dims,
         operations_per_row=0,
         operations_per_pair=2 * spec.num_heads * dims,
+        arithmetic="bfloat16" if pairs else "float32",
         window=spec.window or spec.chunk,
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ingot.cli.options import Artifact, Json, Threads
+from ingot.cli.options import Artifact, Json, Threads, num_threads
 
 if TYPE_CHECKING:
     from ingot.runtime.artifact import Manifest
@@ -93,12 +93,10 @@ def make_forecast(
 
     from ingot.bench.forecast import forecast_memory, forecast_times
     from ingot.bench.limits.record import read_limits, stored_limits
-    from ingot.bench.machine import count_usable_cores
-    from ingot.environment import read_variable
     from ingot.errors import IngotError, UsageError
 
     context = context or manifest.step.max_context_tokens
-    wanted = threads or read_variable("INGOT_NUM_THREADS") or count_usable_cores()
+    wanted = num_threads(threads)
     memory = forecast_memory(manifest, context, batch)
     found: dict[str, Any] = {
         "context": context,

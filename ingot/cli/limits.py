@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ingot.cli.options import Json, Threads
+from ingot.cli.options import Json, Threads, num_threads
 
 
 def limits(
@@ -27,11 +27,9 @@ def limits(
     from ingot.bench.limits.measure import measure_limits
     from ingot.bench.limits.record import stored_path, write_limits
     from ingot.bench.limits.table import render_limits
-    from ingot.bench.machine import count_usable_cores
     from ingot.cli.output import print_json
-    from ingot.environment import read_variable
 
-    wanted = threads or read_variable("INGOT_NUM_THREADS") or count_usable_cores()
+    wanted = num_threads(threads)
     measured = measure_limits(wanted, lambda line: print(line, file=sys.stderr, flush=True))
     path = stored_path(wanted)
     for place in (path, *([out] if out else [])):

@@ -27,3 +27,11 @@ TrustRemoteCode = Annotated[
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Read .bin checkpoints, which can run code.")
 ]
+
+
+def num_threads(given: int | None) -> int:
+    """The option's value, else the environment's, else every core that this process may use."""
+    from ingot.bench.machine import count_usable_cores
+    from ingot.environment import read_variable
+
+    return given or read_variable("INGOT_NUM_THREADS") or count_usable_cores()

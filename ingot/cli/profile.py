@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ingot.cli.options import Artifact, Json, Threads
+from ingot.cli.options import Artifact, Json, Threads, num_threads
 
 
 def profile(
@@ -45,19 +45,17 @@ def profile(
     from rich.console import Console
 
     from ingot.bench.limits.obtain import obtain_limits
-    from ingot.bench.machine import count_usable_cores
     from ingot.bench.profile import case as cases
     from ingot.bench.profile.measure import measure
     from ingot.bench.profile.report import make_profile
     from ingot.bench.profile.table import render_profile
     from ingot.cli.output import print_json
-    from ingot.environment import read_variable
     from ingot.errors import UsageError
     from ingot.runtime.artifact import load_artifact
 
     if prefill and decode:
         raise UsageError("--prefill and --decode are two kinds of step; give one")
-    wanted = threads or read_variable("INGOT_NUM_THREADS") or count_usable_cores()
+    wanted = num_threads(threads)
     case = cases.prefill(prefill, batch) if prefill else cases.decode(context, batch)
     loaded = load_artifact(artifact)
     found = obtain_limits(

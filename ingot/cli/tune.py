@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ingot.cli.options import Json, Threads
+from ingot.cli.options import Json, Threads, num_threads
 
 
 def tune(
@@ -27,10 +27,8 @@ def tune(
     import sys
     from dataclasses import asdict
 
-    from ingot.bench.machine import count_usable_cores
     from ingot.bench.tune.search import tune as search
     from ingot.cli.output import print_json, print_table
-    from ingot.environment import read_variable
     from ingot.errors import UsageError
     from ingot.targets import detect_cpu, resolve_target
     from ingot.targets.tuned import write_tuning
@@ -41,7 +39,7 @@ def tune(
     lacking = detect_cpu().missing(found)
     if lacking:
         raise UsageError(f"this machine can't run {found.name}: it lacks {', '.join(lacking)}")
-    wanted = threads or read_variable("INGOT_NUM_THREADS") or count_usable_cores()
+    wanted = num_threads(threads)
     tuning, searched = search(
         found,
         wanted,

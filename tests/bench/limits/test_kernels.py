@@ -12,7 +12,7 @@ from ingot.targets import Target, resolve_target
 SPELT = {"fma": r"vfmadd\w+ps|fmla"}
 CASES = [
     ("cpu:sapphirerapids", {"fma", "vpmaddubsw", "vpdpbusd", "vdpbf16ps"}),
-    ("cpu:neoverse-v1", {"fma", "sdot", "smmla"}),
+    ("cpu:neoverse-v1", {"fma", "sdot", "smmla", "bfdot"}),
 ]
 
 

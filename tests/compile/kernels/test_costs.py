@@ -31,6 +31,8 @@ def test_attention_reads_each_key_once_for_all_heads_that_share_it() -> None:
     assert cost.kv_per_context == 2 * 2 * (64 + 64)
     assert cost.operations_per_pair == 2 * 14 * (64 + 64)
     assert (cost.activations_per_row, cost.window) == (4 * 14 * (64 + 64), 100)
+    assert cost.arithmetic == "bfloat16", "Zen 4 multiplies pairs of bfloat16"
+    assert cost_of("paged_attention", spec, AVX2).arithmetic == "float32"
 
 
 def test_an_embedding_reads_one_row_of_its_table() -> None:
