@@ -36,6 +36,11 @@ def answer(prompt: list[int], params: SamplingParams, index: int) -> list[int]:
     assert params.max_tokens is not None
     for place in range(params.max_tokens):
         logits = np.array([TOY.toy_logits(tokens)], np.float32)
+        for token in set(tokens):
+            by = np.float32(params.repetition_penalty)
+            logits[0, token] *= 1 / by if logits[0, token] > 0 else by
+        for token in tokens[len(prompt) :]:
+            logits[0, token] -= np.float32(params.frequency_penalty)
         uniform = draw(draw_key(params.seed, index), place) if params.temperature else 0.0
         values = (params.temperature, params.top_k, params.top_p, params.min_p, uniform)
         tokens += device.sample(logits, SamplingInputs(*(np.array([v]) for v in values)))
@@ -85,6 +90,8 @@ wishes = st.builds(
     n=st.sampled_from([1, 1, 1, 2, 3]),
     max_tokens=st.integers(1, 12),
     prompt_logprobs=st.sampled_from([None, None, None, 0]),
+    repetition_penalty=st.sampled_from([1.0, 1.0, 2.0]),
+    frequency_penalty=st.sampled_from([0.0, 0.0, 0.5]),
 )
 treatments = st.builds(
     RequestOptions,
