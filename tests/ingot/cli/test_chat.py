@@ -6,6 +6,8 @@ from typer.testing import CliRunner, Result
 
 from ingot.cli import app
 
+NOT_GIVEN = {"speculation": None, "draft": None}
+
 
 def talk(*lines: str, options: tuple[str, ...] = ()) -> Result:
     return CliRunner().invoke(app, ["chat", "folder", *options], input="\n".join(lines) + "\n")
@@ -56,7 +58,7 @@ def test_refused_question_is_not_kept(engine: Any) -> None:
 def test_options_reach_the_engine(engine: Any) -> None:
     words = "--temperature 0.7 --max-tokens 9 --stop x --presence-penalty 0.5 --threads 2"
     talk("one", options=tuple(words.split()))
-    assert engine.made[0][1] == {"num_threads": 2, "max_sequences": 1}
+    assert engine.made[0][1] == {**NOT_GIVEN, "num_threads": 2, "max_sequences": 1}
     params = engine.asked[0][1]
     assert (params.temperature, params.max_tokens) == (0.7, 9)
     assert (params.stop, params.presence_penalty) == (("x",), 0.5)

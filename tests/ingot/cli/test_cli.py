@@ -30,7 +30,7 @@ def test_help_imports_no_library() -> None:
         "import sys\n"
         "from ingot.cli import app\n"
         "app(['--help'], standalone_mode=False)\n"
-        "heavy = ('torch', 'numpy', 'rich', 'pydantic', 'ingot.runtime', 'ingot.compile')\n"
+        "heavy = ('torch', 'numpy', 'rich', 'pydantic', 'ingot.runtime.engine', 'ingot.compile')\n"
         "print([m for m in heavy if m in sys.modules], file=sys.stderr)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

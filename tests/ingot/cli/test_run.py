@@ -9,13 +9,15 @@ from typer.testing import CliRunner
 from ingot.cli import app
 from ingot.runtime.sampling_params import SamplingParams
 
+NOT_GIVEN = {"speculation": None, "draft": None}
+
 
 def test_streams_after_the_prompt(engine: Any) -> None:
     result = CliRunner().invoke(app, ["run", "folder", "hello", "--threads", "2"])
     assert result.exit_code == 0
     assert result.stdout == "hello a b\n"
     assert result.stderr == "2 tokens in 0.15 s, the first after 0.100 s, then one every 50.0 ms\n"
-    assert engine.made[0][1] == {"num_threads": 2, "max_sequences": 1}
+    assert engine.made[0][1] == {**NOT_GIVEN, "num_threads": 2, "max_sequences": 1}
     assert engine.asked == [("hello", SamplingParams())]
 
 
@@ -51,7 +53,7 @@ def test_json_is_the_completion(engine: Any) -> None:
 def test_threads_come_from_the_environment(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INGOT_NUM_THREADS", "1")
     CliRunner().invoke(app, ["run", "folder", "hello"])
-    assert engine.made[0][1] == {"num_threads": 1, "max_sequences": 1}
+    assert engine.made[0][1] == {**NOT_GIVEN, "num_threads": 1, "max_sequences": 1}
 
 
 def test_bad_value_is_a_usage_error(engine: Any) -> None:
