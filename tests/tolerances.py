@@ -46,6 +46,9 @@ TOLERANCES: dict[str, Tolerance] = {
         reason="softmax weights are rounded to 8 bits, off by 2^-9 of themselves at most; they add "
         "up to one, so a sum is off by that share of the largest value it takes in",
     ),
+    "float16 attention": Tolerance(
+        rtol=0.0, atol=2**-12, reason="as for bfloat16, with weights of 11 bits"
+    ),
     "rewrite": Tolerance(
         rtol=1e-5,
         atol=1e-6,

@@ -136,7 +136,7 @@ def _collect_launch(statement: Any, extents: dict[str, Any]) -> int:
         return sum(_collect_launch(part, extents) for part in statement.seq)
     if isinstance(statement, tirx.AllocBuffer) and statement.buffer.scope() == "shared.dyn":
         elements = math.prod(int(extent) for extent in statement.buffer.shape)
-        return elements * tvm_ffi.dtype(str(statement.buffer.dtype)).itemsize
+        return elements * int(tvm_ffi.dtype(str(statement.buffer.dtype)).itemsize)
     return 0
 
 

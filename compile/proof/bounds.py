@@ -28,12 +28,18 @@ BOUNDS: dict[str, Bounds] = {
         0.05,
         0.02,
         False,
-        "weights, the cache and, where a CPU multiplies pairs of them, activations keep 8 bits "
-        "of mantissa (the weights of checkpoints in bfloat16 lose nothing)",
+        "weights, the cache and, where a CPU multiplies pairs of them or a GPU's tensor cores do, "
+        "activations keep 8 bits of mantissa (the weights of checkpoints in bfloat16 lose nothing)",
     ),
-    "f16": Bounds(0.02, 0.01, False, "weights and cache keep 11 bits of mantissa"),
+    "f16": Bounds(
+        0.02, 0.01, False, "weights, cache and, on a GPU, activations keep 11 bits of mantissa"
+    ),
     "w8": Bounds(
-        0.15, 0.05, False, "weights and activations in steps of 1/127 of a group's largest value"
+        0.15,
+        0.05,
+        False,
+        "weights and activations in steps of 1/127 of a group's largest value; on a GPU "
+        "activations keep 8 bits of mantissa",
     ),
     "w4": Bounds(
         0.6, 0.6, False, "weights in steps of 1/8 of a group's largest value, round to nearest"

@@ -1,164 +1,59 @@
-"""The paged attention of `cpu.py` on a GPU: one block for each token and query head.
+"""The paged attention of `cpu.py` on a GPU: which kernel, by the cache's type and the step's rows.
 
-A block walks the visible context `WARP` positions at a time with an online softmax. Scores: lane =
-position, the warps share the dimensions of the head and add up in shared memory. Output: each
-thread keeps its own dimensions of the value. Positions are cut at multiples of `WARP` from 0 on
-and a row meets nothing of any other, so its bits do not depend on the batch.
+A 16-bit cache goes to tensor cores (`cuda_tensor.py`): few rows with the context split over blocks,
+many rows with whole contexts. A float32 cache, or sizes that no fragment fits, go one value at a
+time (`cuda_plain.py`).
 """
 
 from __future__ import annotations
 
 from tvm import tirx
 
-from ingot.compile.kernels.cuda_ir import (
-    LOWEST,
-    WARP,
-    Local,
-    add,
-    barrier,
-    launch,
-    let,
-    reduce_warp,
-    shared,
-    strided,
-)
-from ingot.compile.kernels.paged_attention.cpu import PagedAttentionSpec
-from ingot.compile.kernels.vector_ir import (
-    Expr,
-    T,
-    ceil_div,
-    count,
-    index,
-    kernel,
-    maximum,
-    otherwise_if,
-    pool_dtype,
-    widen,
-)
+from ingot.compile.kernels.paged_attention.cuda_plain import attend_plain
+from ingot.compile.kernels.paged_attention.cuda_tensor import attend_split, attend_whole
+from ingot.compile.kernels.paged_attention.cuda_tensors import Tensors
+from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
+from ingot.compile.kernels.vector_ir import T, count, kernel, otherwise_if, pool_dtype
 from ingot.targets import Target
 
-WARPS = 4
-THREADS = WARPS * WARP
+SPLIT_ROWS = 64  # up to here the context is split: fewer blocks than multiprocessors would be busy
 
 
 def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
     """(q, key_pool, value_pool, page_table, query_offsets, context_lengths,
     [sinks,] [slopes,] out) -> nothing; writes the rows of out that belong to a sequence."""
     n, b, p, pages = count("n"), count("b"), count("p"), count("num_pages")
-    dtype, size = pool_dtype(spec.kv_dtype), spec.page_size
-    heads, key_dim, value_dim = spec.num_heads, spec.key_dim, spec.value_dim
-    owned = -(-value_dim // THREADS)  # value dimensions of one thread
+    dtype, heads = pool_dtype(spec.kv_dtype), spec.num_heads
+    keys = (pages, spec.kv_heads, spec.key_dim, spec.page_size)
+    values = (pages, spec.kv_heads, spec.page_size, spec.value_dim)
     with kernel("paged_attention") as k:
-        q = k.argument("q", (n, spec.row_width))
-        key_pool = k.argument("key_pool", (pages, spec.kv_heads, key_dim, size), dtype)
-        value_pool = k.argument("value_pool", (pages, spec.kv_heads, size, value_dim), dtype)
-        page_table = k.argument("page_table", (b, p), "int32")
-        query_offsets = k.argument("query_offsets", (count("b_plus_1"),), "int32")
-        context_lengths = k.argument("context_lengths", (b,), "int32")
-        sinks = k.argument("sinks", (heads,)) if spec.has_sinks else None
-        slopes = k.argument("slopes", (heads,)) if spec.has_slopes else None
-        out = k.argument("out", (n, heads * value_dim))
-        with launch(n * heads, THREADS) as (block, thread):
-            row = let(tirx.floordiv(block, heads), "int64")
-            head = let(tirx.floormod(block, heads), "int64")
-            kv_head = let(tirx.floordiv(head, spec.group), "int64")
-            lane = tirx.floormod(thread, WARP)
-            warp = tirx.floordiv(thread, WARP)
-            found = Local(0, "int64")
-            with T.serial(b) as s:
-                with otherwise_if(index(query_offsets[s + 1]) <= row):
-                    found.set(s + 1)
-            sequence = let(tirx.Min(found.value, b - 1), "int64")
-            is_owned = let(tirx.Cast("int32", found.value < b), "int32")
-            context = let(index(context_lengths[sequence]), "int64")
-            new = index(query_offsets[sequence + 1]) - row
-            position = let(context - new, "int64")
-            begin, end = _visible(spec, position, context)
-            end = let(tirx.Select(is_owned == 1, end, index(0)), "int64")
-
-            query = shared((key_dim,))
-            with strided(thread, key_dim, THREADS) as d:
-                column = head * key_dim + d + spec.column_offset
-                T.buffer_store(query, q[row, column] * tirx.const(spec.scale, "float32"), [d])
-            partial, weights = shared((WARPS, WARP)), shared((WARP,))
-            # Slopes count from the query, where the weights are large and their rounding shows.
-            sink = None if sinks is None else sinks[head]
-            if sink is not None and slopes is not None:
-                sink = sink - slopes[head] * tirx.Cast("float32", position)
-            largest = Local(LOWEST if sink is None else sink)
-            total = Local(0.0 if sink is None else tirx.const(1.0, "float32"))
-            outputs = [Local(0.0) for _ in range(owned)]
-            barrier()
-            first = let(tirx.floordiv(begin, WARP), "int64")
-            with T.serial(tirx.Max(ceil_div(end, WARP) - first, index(0))) as step:
-                start = let((first + step) * WARP, "int64")
-                key_position = let(start + lane, "int64")
-                sees = tirx.And(key_position >= begin, key_position < end)
-                visible = let(tirx.Cast("int32", sees), "int32")
-                known = let(tirx.Min(key_position, context - 1), "int64")
-                page = let(index(page_table[sequence, tirx.floordiv(known, size)]), "int64")
-                slot = let(tirx.floormod(known, size), "int64")
-                score = Local(0.0)
-                with strided(warp, key_dim, WARPS) as d:
-                    key = widen(key_pool[page, kv_head, d, slot], spec.kv_dtype, 1)
-                    score.set(score.value + query[d] * key)
-                T.buffer_store(partial, score.value, [warp, lane])
-                barrier()
-                value = let(sum_of([partial[w, lane] for w in range(WARPS)]))
-                if spec.softcap:
-                    cap = tirx.const(spec.softcap, "float32")
-                    value = tirx.tanh(value / cap) * cap
-                if slopes is not None:
-                    distance = tirx.Cast("float32", key_position - position)
-                    value = value + slopes[head] * distance
-                value = let(tirx.Select(visible == 1, value, tirx.const(LOWEST, "float32")))
-                higher = let(maximum(largest.value, reduce_warp(value, tirx.Max)))
-                zero = tirx.const(0.0, "float32")
-                weight = let(tirx.Select(visible == 1, tirx.exp(value - higher), zero))
-                shrink = let(tirx.exp(largest.value - higher))
-                largest.set(higher)
-                total.set(total.value * shrink + reduce_warp(weight, add))
-                with otherwise_if(warp == 0):
-                    T.buffer_store(weights, weight, [lane])
-                barrier()
-                for output in outputs:
-                    output.set(output.value * shrink)
-                with T.serial(index(WARP)) as other:
-                    at = let(start + other, "int64")
-                    # Slots beyond the context may hold anything, not-a-number included.
-                    with otherwise_if(tirx.And(at >= begin, at < end)):
-                        entry = page_table[sequence, tirx.floordiv(at, size)]
-                        page_of = let(index(entry), "int64")
-                        slot_of = tirx.floormod(at, size)
-                        for number, output in enumerate(outputs):
-                            d = tirx.Min(thread + number * THREADS, index(value_dim - 1))
-                            read = value_pool[page_of, kv_head, slot_of, d]
-                            read = widen(read, spec.kv_dtype, 1)
-                            output.set(output.value + weights[other] * read)
-            with otherwise_if(is_owned == 1):
-                for number, output in enumerate(outputs):
-                    d = thread + number * THREADS
-                    with otherwise_if(d < value_dim):
-                        T.buffer_store(out, output.value / total.value, [row, head * value_dim + d])
+        tensors = Tensors(
+            n=n,
+            b=b,
+            p=p,
+            query=k.argument("q", (n, spec.row_width)),
+            key_pool=k.argument("key_pool", keys, dtype),
+            value_pool=k.argument("value_pool", values, dtype),
+            page_table=k.argument("page_table", (b, p), "int32"),
+            query_offsets=k.argument("query_offsets", (count("b_plus_1"),), "int32"),
+            context_lengths=k.argument("context_lengths", (b,), "int32"),
+            sinks=k.argument("sinks", (heads,)) if spec.has_sinks else None,
+            slopes=k.argument("slopes", (heads,)) if spec.has_slopes else None,
+            out=k.argument("out", (n, heads * spec.value_dim)),
+        )
+        if not has_tensor_kernels(spec):
+            attend_plain(spec, tensors)
+        else:
+            with otherwise_if(tirx.And(n > 0, b > 0)):
+                with T.If(n <= SPLIT_ROWS):
+                    with T.Then():
+                        attend_split(spec, tensors, target.shared_memory_bytes)
+                    with T.Else():
+                        attend_whole(spec, tensors, target.shared_memory_bytes)
     return k.function
 
 
-def sum_of(terms: list[Expr]) -> Expr:
-    """Added from left to right."""
-    result = terms[0]
-    for term in terms[1:]:
-        result = result + term
-    return result
-
-
-def _visible(spec: PagedAttentionSpec, position: Expr, context: Expr) -> tuple[Expr, Expr]:
-    """The key positions [begin, end) that the query at `position` sees: always one range."""
-    begin, end = index(0), context
-    if spec.causal:
-        end = tirx.Min(end, position + 1)
-    if spec.window:
-        begin = tirx.Max(begin, position - (spec.window - 1))
-    if spec.chunk:
-        first = tirx.floordiv(position, spec.chunk) * spec.chunk
-        begin, end = tirx.Max(begin, first), tirx.Min(end, first + spec.chunk)
-    return let(begin, "int64"), let(end, "int64")
+def has_tensor_kernels(spec: PagedAttentionSpec) -> bool:
+    """Whether fragments of 16 x 16 values of 16 bits cover heads and pages."""
+    sizes = (spec.key_dim, spec.value_dim, spec.page_size)
+    return spec.kv_dtype != "float32" and all(size % 16 == 0 for size in sizes)

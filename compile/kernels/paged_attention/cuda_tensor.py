@@ -1,0 +1,76 @@
+"""Paged attention on tensor cores, from a 16-bit cache: online softmax over pages.
+
+A tile is 16 rows a warp; a row is a token and one of the query heads that share a KV head, so that
+heads load keys and values together. S = Q K^T by pages, P = exp(S - max) stays in registers and is
+the left operand of P V, as in FlashAttention-2. Queries are two 16-bit numbers each, high and low
+part: else their rounding would count as often as the score is large. P is rounded to 16 bits.
+
+Many rows: a block has four warps and walks the whole visible context. Few rows: one warp, and each
+block walks `SPAN` positions; a second kernel adds the spans up (`cuda_combine.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from ingot.compile.kernels.cuda_ir import WARP, launch
+from ingot.compile.kernels.paged_attention.cuda_block import BlockAttention
+from ingot.compile.kernels.paged_attention.cuda_combine import combine
+from ingot.compile.kernels.paged_attention.cuda_shape import Shape
+from ingot.compile.kernels.paged_attention.cuda_tensors import Tensors
+from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
+from ingot.compile.kernels.tensor_core import ROWS
+from ingot.compile.kernels.vector_ir import Buffer, Expr, T, ceil_div, index
+
+SPAN = 128  # positions; a multiple of every page size
+MAX_STAGES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Partials:
+    """What each span gives for each row and head: sums of P V, the maximum and the sum of P."""
+
+    spans: Expr
+    outputs: Buffer
+    largest: Buffer
+    totals: Buffer
+
+
+def attend_whole(spec: PagedAttentionSpec, tensors: Tensors, shared_memory_bytes: int) -> None:
+    """Emit the kernel for many rows."""
+    shape = shape_of(spec, 4 if spec.key_dim <= 128 else 2, shared_memory_bytes)
+    with launch(_tiles(spec, tensors, shape), shape.warps * WARP, index(spec.kv_heads)) as place:
+        tile, kv_head, thread = place
+        BlockAttention(spec, tensors, shape, tile, kv_head, thread).run()
+
+
+def attend_split(spec: PagedAttentionSpec, tensors: Tensors, shared_memory_bytes: int) -> None:
+    """Emit both kernels for few rows."""
+    shape = shape_of(spec, 1, shared_memory_bytes)
+    spans = ceil_div(tensors.p * spec.page_size, SPAN)
+    rows = tensors.n * spec.num_heads
+    partials = Partials(
+        spans,
+        T.alloc_buffer((rows, spans, spec.value_dim), "float32"),
+        T.alloc_buffer((rows, spans), "float32"),
+        T.alloc_buffer((rows, spans), "float32"),
+    )
+    blocks_y = spans * spec.kv_heads
+    with launch(_tiles(spec, tensors, shape), WARP, blocks_y) as (tile, y, thread):
+        kv_head, span = tirx.floormod(y, spec.kv_heads), tirx.floordiv(y, spec.kv_heads)
+        BlockAttention(spec, tensors, shape, tile, kv_head, thread).run_span(span, SPAN, partials)
+    combine(spec, tensors, SPAN, partials)
+
+
+def shape_of(spec: PagedAttentionSpec, warps: int, shared_memory_bytes: int) -> Shape:
+    """As many pages under way as fit into the shared memory."""
+    one = Shape(spec, warps, 1)
+    room = shared_memory_bytes // 16 - one.query_vectors
+    return Shape(spec, warps, max(2, min(MAX_STAGES, room // one.page_vectors)))
+
+
+def _tiles(spec: PagedAttentionSpec, tensors: Tensors, shape: Shape) -> Expr:
+    """At least as many as there are: each sequence may leave its last one partly empty."""
+    return tirx.floordiv(tensors.n * spec.group, shape.warps * ROWS) + tensors.b

@@ -1,0 +1,42 @@
+"""The arguments of an attention kernel on a GPU, by name, and what a row of them sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from ingot.compile.kernels.cuda_ir import let
+from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
+from ingot.compile.kernels.vector_ir import Buffer, Expr, index
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """n tokens of b sequences with up to p pages each; the buffers as `cuda.py` declares them."""
+
+    n: Expr
+    b: Expr
+    p: Expr
+    query: Buffer
+    key_pool: Buffer
+    value_pool: Buffer
+    page_table: Buffer
+    query_offsets: Buffer
+    context_lengths: Buffer
+    sinks: Buffer | None
+    slopes: Buffer | None
+    out: Buffer
+
+
+def visible_range(spec: PagedAttentionSpec, position: Expr, context: Expr) -> tuple[Expr, Expr]:
+    """The key positions [begin, end) that the query at `position` sees: always one range."""
+    begin, end = index(0), context
+    if spec.causal:
+        end = tirx.Min(end, position + 1)
+    if spec.window:
+        begin = tirx.Max(begin, position - (spec.window - 1))
+    if spec.chunk:
+        first = tirx.floordiv(position, spec.chunk) * spec.chunk
+        begin, end = tirx.Max(begin, first), tirx.Min(end, first + spec.chunk)
+    return let(begin, "int64"), let(end, "int64")
