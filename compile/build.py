@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,7 +125,7 @@ def generate(
     described = tvm_target(target)
     with tvm.transform.PassContext(opt_level=3), captured() as device, described:
         executable = relax.build(module, described, relax_pipeline=None)
-    _link(executable, path)
+    _link(executable, path, find_linker(target))
     if compile_cuda is None:
         assert not device.source, "device code in a build for a CPU"
         return ()
@@ -149,18 +151,30 @@ def _describe(kernel: KernelResources, arch: str, grid: Grid) -> KernelRecord:
     )
 
 
-def check_linker() -> None:
-    """Raise now what would stop the last graph stage."""
-    if get_cc() is None:
+def find_linker(target: Target) -> str:
+    """The C compiler that links for `target`; raise now what would stop the last graph stage.
+
+    For another architecture that is the one in CXX, else GNU's by its usual name.
+    """
+    architecture = host_triple(target).partition("-")[0]
+    if architecture == platform.machine():
+        linker = get_cc()
+        install = "g++ or clang"
+    else:
+        name = f"{architecture}-linux-gnu-g++"
+        linker = os.environ.get("CXX") or shutil.which(name)
+        install = name
+    if linker is None:
         raise CompileError(
-            "there is no C compiler, which links the machine code",
-            "install g++ or clang, or name one in CXX; `ingot doctor` shows what this machine has",
+            f"there is no C compiler for {architecture}, which links the machine code",
+            f"install {install}, or name one in CXX; `ingot doctor` shows what this machine has",
         )
+    return linker
 
 
-def _link(executable: relax.VMExecutable, path: Path) -> None:
+def _link(executable: relax.VMExecutable, path: Path, linker: str) -> None:
     try:
-        executable.export_library(str(path))
+        executable.export_library(str(path), cc=linker)
     except RuntimeError as error:  # TVM's "Compilation error:", then what the linker wrote
         lines = [line for line in str(error).splitlines() if line and "error:" not in line]
         reason = lines[0] if lines else str(error)

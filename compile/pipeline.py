@@ -11,7 +11,7 @@ from pathlib import Path
 import tvm
 from tvm import relax
 
-from ingot.compile.build import check_linker, derive_step, generate, legalize, plan
+from ingot.compile.build import derive_step, find_linker, generate, legalize, plan
 from ingot.compile.cuda import cuda_compiler
 from ingot.compile.graph import GRAPH, bindings_of
 from ingot.compile.importer import ImportedModel, import_program
@@ -53,7 +53,7 @@ def compile_graph(
     captured: CapturedModel, options: GraphOptions, code: Path, observer: Observer
 ) -> CompiledGraph:
     """Write the model's code to `code`, for a GPU its device code beside it."""
-    check_linker()
+    find_linker(options.target)
     is_cuda = options.target.kind == "cuda"
     compile_cuda = cuda_compiler(options.cuda_compiler) if is_cuda else None
     with observer.stage("import"):
