@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 from tests.page.fake_server import FakeState, make_app, serve
 
@@ -19,6 +19,9 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+TIMEOUT_MS = 60_000  # for a machine with other work; what is there is found at once
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 def find_chromium(playwright: Playwright) -> str | None:
@@ -59,7 +62,7 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
     context = browser.new_context(
         viewport={"width": 1280, "height": 800}, reduced_motion="reduce", base_url=url
     )
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))

@@ -200,3 +200,23 @@ def test_refusals_are_shown(
 def test_a_server_that_is_gone_is_said_in_words(page: Page) -> None:
     page.context.set_offline(True)
     expect(ask(page, "hello").get_by_role("alert")).to_contain_text("can't be reached")
+
+
+def test_a_conversation_deleted_while_it_is_answered_stays_deleted(page: Page) -> None:
+    page.get_by_label("Message", exact=True).fill("forever")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("article", name="Model")).to_contain_text("You said forever")
+    page.get_by_role("button", name="Delete this conversation").click()
+    expect(page.get_by_text("None yet")).to_be_visible()
+    page.wait_for_timeout(300)
+    page.reload()
+    expect(page.get_by_text("None yet")).to_be_visible()
+
+
+def test_a_failed_answer_is_not_sent_along(page: Page, state: FakeState) -> None:
+    state.refuse = (503, "later", {})
+    ask(page, "first")
+    state.refuse = None
+    ask(page, "second")
+    sent = state.requests[-1]["messages"]
+    assert [message["content"] for message in sent] == ["first", "second"]

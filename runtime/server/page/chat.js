@@ -119,7 +119,8 @@ export class ChatView {
 
   async #answer() {
     const conversation = this.#conversation;
-    const messages = conversation.messages.map(({ role, content }) => ({ role, content }));
+    // an answer that failed before its first word is no part of the conversation
+    const messages = conversation.messages.filter(({ content }) => content).map(({ role, content }) => ({ role, content }));
     if (conversation.system.trim()) messages.unshift({ role: "system", content: conversation.system });
     const body = { model: this.#model(), messages, ...requestFields("chat") };
     const message = newMessage("assistant", "");
@@ -156,6 +157,7 @@ export class ChatView {
   /** What depends on whether an answer is on its way, and on which message is the last. */
   #showState() {
     const busy = isRunning(this.#conversation.id);
+    if (!busy && document.activeElement === $("stop")) this.focus(); // its button is about to go
     $("stop").hidden = !busy;
     $("send").hidden = busy;
     const last = this.#conversation.messages.at(-1);

@@ -134,7 +134,7 @@ function removeCurrent() {
   startNew();
   toast("Deleted.", { label: "Undo", run: () => {
     opened.set(gone.id, gone);
-    store.save(gone);
+    store.restore(gone);
     location.hash = `#/${gone.kind}/${gone.id}`;
   } });
 }

@@ -25,7 +25,11 @@ export function newMessage(role, content) {
 export const isEmpty = (conversation) => conversation.kind === "chat"
   ? conversation.messages.length === 0 : !conversation.prompt && !conversation.output;
 
+/** Conversations that were deleted while an answer was on its way: its end must not bring them back. */
+const removed = new Set();
+
 export function save(conversation) {
+  if (removed.has(conversation.id)) return;
   conversation.updated = Date.now();
   try {
     localStorage.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
@@ -40,7 +44,13 @@ export function load(id) {
 }
 
 export function remove(id) {
+  removed.add(id);
   localStorage.removeItem(PREFIX + id);
+}
+
+export function restore(conversation) {
+  removed.delete(conversation.id);
+  save(conversation);
 }
 
 /** All of one kind, the latest first. */
