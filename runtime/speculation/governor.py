@@ -17,6 +17,9 @@ from ingot.runtime.speculation.acceptance import IDLE_FADE, PRIOR, Acceptance
 from ingot.runtime.speculation.cost import StepCost
 
 MIN_GAIN = 1.1  # of the batch's rate, or a plain step is taken
+# Measured among steps with guesses, plain steps find the caches full of other things: by
+# themselves they are so much quicker.
+ALONE = 0.85
 MAX_LOSS = 0.02  # of the time that steps take may be lost by trying
 MAX_SAVINGS = 16  # plain steps: more is not kept for worse times
 TRIAL_STEPS = 8  # that follow once a draft model has read what it missed, for it was paid for
@@ -97,7 +100,7 @@ class Governor:
             percent = round(100 * known.rate(prior, self._step))
             options.append(count_guesses(percent, min(limit, self.max_tokens)))
         reach = max(FIRST_REACH * batch, REACH * (self.cost.largest - batch))
-        best_rate = MIN_GAIN * batch / self.cost.predict(batch)
+        best_rate = MIN_GAIN * batch / (ALONE * self.cost.predict(batch))
         best: tuple[int, ...] = (0,) * batch
         last = 0
         counts_by_chance = zip(*(counts for counts, _ in options), strict=True)
@@ -150,7 +153,7 @@ class Governor:
         # No token costs more than one by itself: what is beyond is a hiccup, and nobody's loss.
         actual_s = min(step_s, plain_s * (batch + num_proposed) / batch) + propose_s + think_s
         num_tokens = batch + sum(outcome.num_accepted for outcome in outcomes)
-        self._settle(plain_s * num_tokens / batch - (1 - MAX_LOSS) * actual_s, plain_s)
+        self._settle(ALONE * plain_s * num_tokens / batch - (1 - MAX_LOSS) * actual_s, plain_s)
         for outcome in outcomes:
             self._learn(outcome)
 

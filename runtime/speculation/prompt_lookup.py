@@ -1,77 +1,63 @@
 """Turns what a sequence said before into guesses: it may go on as it did then.
 
-Every pair of tokens is indexed with its latest places as the sequence grows. The end of the
-sequence is looked up there, the place with the longest common text before it wins, and what came
-after it is proposed. While that comes true the place moves on and nothing is looked up. The cost
-of a step does not grow with the sequence.
+The last tokens are searched in the text before them, several at first and then fewer; what came
+after the latest place is proposed. While that comes true the place moves on and nothing is
+searched. A search runs over bytes, which is quicker than keeping an index of every prompt.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from ingot.runtime.sequence import Sequence
 from ingot.runtime.speculation.proposer import Wish
 
-KEY_TOKENS = 2  # what must agree at least
-MAX_PLACES = 4  # of one pair, the latest
-MAX_MATCH_TOKENS = 16  # more agreement than this is not told apart
+MATCHES = (8, 4, 3, 2)  # how many tokens must agree, tried in this order
+MAX_SEARCHED = 16_384  # of the latest tokens: some microseconds
+WIDTH = array("i").itemsize
 
 
 @dataclass(slots=True)
-class PairIndex:
-    """Where each pair of tokens occurred: the places after it."""
+class Past:
+    """A sequence's tokens, to be searched."""
 
-    places: dict[tuple[int, int], list[int]] = field(default_factory=dict)
-    next_place: int = KEY_TOKENS
-    followed: int | None = None  # the place after the end's match, when the index ended there
+    tokens: array[int] = field(default_factory=lambda: array("i"))
+    place: int | None = None  # after what agrees with the end
 
     def extend(self, tokens: Seq[int]) -> None:
-        """Index all pairs that have a successor by now."""
-        places, first, last = self.places, self.next_place, len(tokens)
-        for place in range(first, last):
-            pair = (tokens[place - 2], tokens[place - 1])
-            found = places.get(pair)
-            if found is None:
-                places[pair] = [place]
-            elif len(found) < MAX_PLACES:
-                found.append(place)
-            else:
-                found.append(place)
-                del found[0]
-        if self.followed is not None:
-            self.followed = self._move(tokens, self.followed, last - first)
-        self.next_place = max(first, last)
+        """Take the sequence's new tokens. The place moves on if they are what came there."""
+        new = array("i", tokens[len(self.tokens) :])
+        if self.place is not None:
+            end = self.place + len(new)
+            self.tokens.extend(new)
+            self.place = end if self.tokens[self.place : end] == new else None
+        else:
+            self.tokens.extend(new)
 
-    @staticmethod
-    def _move(tokens: Seq[int], place: int, count: int) -> int | None:
-        """The place that is followed, if the last tokens were those after it."""
-        end = place + count
-        return end if tokens[place:end] == tokens[len(tokens) - count :] else None
-
-    def find(self, tokens: Seq[int]) -> int | None:
+    def find(self) -> int | None:
         """The place after an earlier text that ends as the sequence does."""
-        if self.followed is None and len(tokens) >= KEY_TOKENS:
-            self.followed = self._search(tokens)
-        return self.followed
-
-    def _search(self, tokens: Seq[int]) -> int | None:
-        best, longest = None, 0
-        for place in reversed(self.places.get((tokens[-2], tokens[-1]), ())):
-            length = _common_end(tokens, place)
-            if length > longest:
-                best, longest = place, length
-        return best
+        if self.place is None:
+            start = max(0, len(self.tokens) - MAX_SEARCHED)
+            data = self.tokens[start:].tobytes()
+            for count in MATCHES:
+                at = _rfind(data, count)
+                if at is not None:
+                    self.place = start + at + count
+                    break
+        return self.place
 
 
-def _common_end(tokens: Seq[int], place: int) -> int:
-    """How many tokens before `place` are those before the end."""
-    longest = min(place, MAX_MATCH_TOKENS)
-    length = KEY_TOKENS
-    while length < longest and tokens[place - 1 - length] == tokens[-1 - length]:
-        length += 1
-    return length
+def _rfind(data: bytes, count: int) -> int | None:
+    """Where the last `count` tokens begin the last time before the end."""
+    if len(data) <= count * WIDTH:
+        return None
+    end = data[-count * WIDTH :]
+    at = data.rfind(end, 0, len(data) - WIDTH)
+    while at >= 0 and at % WIDTH:  # between two tokens
+        at = data.rfind(end, 0, at + len(end) - 1)
+    return at // WIDTH if at >= 0 else None
 
 
 class PromptLookup:
@@ -80,25 +66,24 @@ class PromptLookup:
     guess_s = 0.0
 
     def __init__(self) -> None:
-        self._indices: dict[Sequence, PairIndex] = {}
+        self._pasts: dict[Sequence, Past] = {}
 
     def propose(self, wishes: Seq[Wish]) -> list[list[int]]:
         return [self._propose(wish) for wish in wishes]
 
     def _propose(self, wish: Wish) -> list[int]:
-        tokens = wish.sequence.tokens
-        index = self._indices.get(wish.sequence)
-        if index is None:
-            index = self._indices[wish.sequence] = PairIndex()
-        index.extend(tokens)
-        place = index.find(tokens)
+        past = self._pasts.get(wish.sequence)
+        if past is None:
+            past = self._pasts[wish.sequence] = Past()
+        past.extend(wish.sequence.tokens)
+        place = past.find()
         if place is None:
             return []
-        guess = tokens[place : place + wish.num_tokens]
+        guess = past.tokens[place : place + wish.num_tokens].tolist()
         while len(guess) < wish.num_tokens:
             # What came then reaches the end: the sequence repeats itself, go round again.
             guess += guess[: wish.num_tokens - len(guess)]
         return guess
 
     def forget(self, sequence: Sequence) -> None:
-        self._indices.pop(sequence, None)
+        self._pasts.pop(sequence, None)
