@@ -64,7 +64,9 @@ def start(artifact: Path, *options: str) -> ServerProcess:
     assert process.stderr is not None
     lines = [process.stderr.readline(), process.stderr.readline()]
     found = re.search(r"on (http://\S+), (\d+) KV pages", lines[0])
-    assert found, "".join(lines) + process.stderr.read()
+    if found is None:
+        process.kill()
+        pytest.fail("".join(lines) + process.stderr.read())
     return ServerProcess(process, found[1], lines)
 
 
@@ -206,6 +208,35 @@ def test_errors_are_the_clients_own(running: ServerProcess, client: openai.OpenA
         client.with_options(api_key="a-wrong-key").models.list()
 
 
+FORMS: list[dict[str, object]] = [
+    {"guided_regex": "(a{1000}){1000}"},
+    {"guided_regex": "(x*x*x*x*){9}y"},
+    {"guided_regex": "("},
+    {"guided_json": {"type": "object", "minProperties": 10**9}},
+    {"guided_json": {"enum": []}},
+    {"guided_json": {"$ref": "#/nowhere"}},
+    {"guided_json": {"$ref": "#"}},
+    {"guided_json": {"type": "string", "minLength": 10**7}},
+    {"guided_json": {"type": "integer", "minimum": 10**30}},
+    {"guided_grammar": "start: start"},
+    {"guided_grammar": 'start: "a"~1000000'},
+    {"guided_grammar": "start: <[0-100000]>"},
+    {"logit_bias": {str(token): -100 for token in range(2048)}},
+    {"stop_token_ids": list(range(1024))},
+    {"n": 128, "max_tokens": 1},
+    {"temperature": 1e-300, "top_p": 1e-300},
+]
+
+
+@pytest.mark.parametrize("fields", FORMS, ids=lambda fields: str(fields)[:40])
+def test_hostile_requests_harm_nobody(running: ServerProcess, fields: dict[str, object]) -> None:
+    body = {"model": "demo", "prompt": "a", "max_tokens": 8, **fields}
+    headers = {"Authorization": "Bearer a-long-key"}
+    response = httpx.post(f"{running.url}/v1/completions", json=body, headers=headers, timeout=30)
+    assert response.status_code in (200, 400), response.text
+    assert httpx.get(f"{running.url}/health").status_code == 200
+
+
 def test_a_crash_of_the_engine_is_told(artifact: Path) -> None:
     server = start(artifact, "--kv-pages", "64")
     try:
@@ -227,21 +258,23 @@ def test_a_crash_of_the_engine_is_told(artifact: Path) -> None:
 
 
 def test_sigterm_lets_streams_finish(artifact: Path) -> None:
-    server = start(artifact, "--kv-pages", "64", "--speculate", "--drain-seconds", "20")
+    server = start(artifact, "--kv-pages", "256", "--speculate", "--drain-seconds", "120")
     (engine,) = psutil.Process(server.process.pid).children()
     parts = server.client.completions.create(
-        model="demo", prompt="x", stream=True, max_tokens=100, extra_body={"ignore_eos": True},
-        stream_options={"include_usage": True},
+        model="demo", prompt="x", stream=True, max_tokens=900, n=4,
+        extra_body={"ignore_eos": True}, stream_options={"include_usage": True},
     )  # fmt: skip
     events = iter(parts)
     next(events)
-    server.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: httpx.get(f"{server.url}/ready").status_code == 503)
+    with httpx.Client(base_url=server.url) as client:
+        assert client.get("/ready").status_code == 200
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: client.get("/ready").status_code == 503)
     with pytest.raises(openai.InternalServerError, match="shutting down"):
         server.client.completions.create(model="demo", prompt="x")
     *_, last = events
-    assert last.usage is not None and last.usage.completion_tokens == 100
-    assert server.process.wait(20) == 0
+    assert last.usage is not None and last.usage.completion_tokens == 3600
+    assert server.process.wait(60) == 0
     assert not engine.is_running()
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from ingot.runtime.server.schemas.base import Body, JsonObject, RequestBody, TokenId, one_of
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
 Stop = Annotated[str | list[str], one_of("a text or a list of texts")]
 
 
@@ -22,11 +23,11 @@ class SamplingBody(RequestBody):
     """OpenAI's fields, then ours."""
 
     model: Annotated[str, Field(max_length=1024)]
-    temperature: Annotated[float, Field(ge=0)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logit_bias: Annotated[dict[str, float], Field(max_length=4096)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: Annotated[dict[str, Bias], Field(max_length=4096)] | None = None
     seed: Seed | None = None
     stop: Stop | None = None
     n: Annotated[int, Field(ge=1, le=1024)] | None = None
@@ -46,7 +47,7 @@ class SamplingBody(RequestBody):
     # Ours
     top_k: Annotated[int, Field(ge=-1)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=1024)] | None = None
     min_tokens: Annotated[int, Field(ge=0)] | None = None
     ignore_eos: bool | None = None
