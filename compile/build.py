@@ -157,6 +157,7 @@ def find_linker(target: Target) -> str:
     For another architecture that is the one in CXX, else GNU's by its usual name.
     """
     architecture = host_triple(target).partition("-")[0]
+    linker: str | None
     if architecture == platform.machine():
         linker = get_cc()
         install = "g++ or clang"
