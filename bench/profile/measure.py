@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,7 +34,7 @@ LEAST_SECONDS = 10e-9
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Medians, in seconds. `kernels` in the order of the step's calls."""
+    """Seconds, means over the middle half of the steps; `kernels` in the order of their calls."""
 
     python_s: float  # scheduling, building inputs, text: the engine with nothing to run
     step_s: float  # the compiled step as the engine calls it, unobserved
@@ -71,14 +71,14 @@ def measure(artifact: Artifact, case: Case, *, threads: int | None, repetitions:
     inputs = case.inputs(page_size, manifest.step.vocab_size)
     logits = executor.step(inputs)
     # In turns, so that what else the machine does meets both alike.
-    observed_s, step_s = medians_in_turns(
+    observed_s, step_s = middles_in_turns(
         lambda: run_observed(observed, inputs, observer),
         lambda: executor.step(inputs),
         repetitions=repetitions,
     )
     sampling = greedy(case.batch)
-    sample_s = median_time(lambda: executor.sample(logits, sampling), repetitions)
-    lend_s = median_time(lambda: lend(inputs.arrays()), repetitions)
+    sample_s = middle_time(lambda: executor.sample(logits, sampling), repetitions)
+    lend_s = middle_time(lambda: lend(inputs.arrays()), repetitions)
     timings = Timings(
         python_s=python_s,
         step_s=step_s,
@@ -119,7 +119,7 @@ def split(
 @dataclass(frozen=True, slots=True)
 class ObservedCall:
     name: str
-    seconds: float  # the median, the observer's own share included
+    seconds: float  # the observer's own share included
 
 
 class Observer:
@@ -147,12 +147,15 @@ class Observer:
             self._times.append(self._clock())
 
     def calls(self) -> list[ObservedCall]:
-        """Each call of a step, with its median over the steps but the first."""
+        """Each call of a step but the first, with its mean over the middle half of the steps: those
+        whose calls add up to neither the least nor the most."""
         steps = np.array(self._steps[1:], np.int64)  # the first one warms up
-        durations = np.median(steps[:, 1::2] - steps[:, 0::2], axis=0) / 1e9
+        durations = (steps[:, 1::2] - steps[:, 0::2]) / 1e9
+        order = np.argsort(durations.sum(axis=1))
+        means = durations[order[middle_half(len(order))]].mean(axis=0)
         return [
             ObservedCall(name, float(seconds))
-            for name, seconds in zip(self._names, durations, strict=True)
+            for name, seconds in zip(self._names, means, strict=True)
         ]
 
 
@@ -175,15 +178,24 @@ def run_observed(executor: CompiledExecutor, inputs: StepInputs, observer: Obser
     executor.step(inputs)
 
 
-def median_time(call: Callable[[], object], repetitions: int) -> float:
-    return medians_in_turns(call, repetitions=repetitions)[0]
+def middle_half(count: int) -> slice:
+    """Of so many in order, those between the quartiles; one at least."""
+    return slice(count // 4, count - count // 4)
 
 
-def medians_in_turns(*calls: Callable[[], object], repetitions: int) -> list[float]:
-    """The median seconds of each, as `times_in_turns` takes them."""
-    return [
-        statistics.median(of_call) for of_call in times_in_turns(*calls, repetitions=repetitions)
-    ]
+def middle(values: Sequence[float]) -> float:
+    """The mean of the middle half. Unlike medians, those of a sum's parts add up to the sum's."""
+    kept = sorted(values)[middle_half(len(values))]
+    return sum(kept) / len(kept)
+
+
+def middle_time(call: Callable[[], object], repetitions: int) -> float:
+    return middles_in_turns(call, repetitions=repetitions)[0]
+
+
+def middles_in_turns(*calls: Callable[[], object], repetitions: int) -> list[float]:
+    """The middle seconds of each, as `times_in_turns` takes them."""
+    return [middle(of_call) for of_call in times_in_turns(*calls, repetitions=repetitions)]
 
 
 def times_in_turns(*calls: Callable[[], object], repetitions: int) -> list[list[float]]:
@@ -240,11 +252,11 @@ def time_python(artifact: Artifact, case: Case, repetitions: int) -> float:
     if case.kind == "decode":
         add()
         engine.step()
-        return statistics.median(time_step() for _ in range(repetitions))
+        return middle([time_step() for _ in range(repetitions)])
     times = []
     for _ in range(repetitions):
         requests = add()
         times.append(time_step())
         for request in requests:
             engine.abort(request)
-    return statistics.median(times)
+    return middle(times)

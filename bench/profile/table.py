@@ -19,8 +19,8 @@ def render_profile(profile: Profile) -> RenderableType:
         f"a step on {timings.threads} threads of {profile.machine.cpu}"
     )
     reading = (
-        f"Medians of {timings.repetitions} steps. The rows add up to {profile.covered:.1%} of the "
-        "step; the limit is the machine's own, from `ingot bench limits`."
+        f"Means over the middle half of {timings.repetitions} steps. The rows add up to "
+        f"{profile.covered:.1%} of the step; the limits are of `ingot bench limits`."
     )
     return Group(
         render_rows(title, profile.rows, with_why=True),

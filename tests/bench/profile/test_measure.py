@@ -13,7 +13,8 @@ from ingot.bench.profile.measure import (
     Observer,
     Timings,
     measure,
-    medians_in_turns,
+    middle,
+    middles_in_turns,
     split,
 )
 from ingot.bench.profile.report import make_profile
@@ -23,15 +24,18 @@ from ingot.runtime.artifact import load_artifact
 TIMINGS = Timings(1e-5, 1e-3, 2e-6, 3e-5, (), {}, 2e-3, 3, 2)
 
 
-def test_an_observer_gives_medians_but_of_the_first_step() -> None:
-    clock = iter([0, 900, 1000, 1900, 10, 20, 30, 70, 100, 130, 140, 200])
+def test_an_observer_gives_means_of_the_middle_steps_but_the_first() -> None:
+    first, least, most = [0, 900, 900, 1800], [0, 1, 1, 2], [0, 50, 50, 900]
+    clock = iter([*first, *most, 10, 20, 30, 70, *least, 100, 130, 140, 200])
     observer = Observer(lambda: next(clock))
-    for _ in range(3):
+    for _ in range(5):
         observer.start_step()
         for name, args in (("a", (1,)), ("b", (1, 2))):
             observer(None, name, True, None, *args)
             observer(None, name, False, None, *args)
-    assert observer.calls() == [ObservedCall("a", 20e-9), ObservedCall("b", 50e-9)]
+    seconds = [call.seconds for call in observer.calls()]
+    assert [call.name for call in observer.calls()] == ["a", "b"]
+    assert seconds == [pytest.approx(20e-9), pytest.approx(50e-9)]
     assert observer.arguments == {"a": (1,), "b": (1, 2)}
 
 
@@ -52,7 +56,7 @@ def test_the_observers_share_is_taken_off() -> None:
 
 def test_turns_are_taken_one_after_the_other() -> None:
     order: list[str] = []
-    medians_in_turns(lambda: order.append("a"), lambda: order.append("b"), repetitions=2)
+    middles_in_turns(lambda: order.append("a"), lambda: order.append("b"), repetitions=2)
     assert order == ["a", "b"] * 3
 
 
@@ -77,3 +81,9 @@ def test_an_artifact_without_work_is_refused(tiny_artifact: Path) -> None:
     object.__setattr__(artifact, "manifest", artifact.manifest.model_copy(update={"work": ()}))
     with pytest.raises(IngotError, match="doesn't say what its kernels do"):
         measure(artifact, decode(4), threads=1, repetitions=1)
+
+
+def test_the_middle_is_the_mean_between_the_quartiles() -> None:
+    assert middle([5.0]) == 5.0
+    assert middle([1.0, 3.0]) == 2.0
+    assert middle([100.0, 2.0, 1.0, 4.0]) == 3.0
