@@ -102,6 +102,17 @@ def test_the_start_says_how_to_ask(running: ServerProcess) -> None:
     assert json.loads(done.stdout)["choices"][0]["text"]
 
 
+def test_the_documents_example_runs(
+    running: ServerProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = Path(__file__).resolve().parents[2] / "docs/serving.md"
+    (example,) = re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+    example = example.replace("http://127.0.0.1:8000", running.url)
+    example = example.replace("unused without --api-key", "a-long-key")
+    exec(example.replace("stream=True", "stream=True, max_tokens=8, seed=1"), {})
+    assert capsys.readouterr().out
+
+
 def test_completions(client: openai.OpenAI) -> None:
     (model,) = client.models.list().data
     assert client.models.retrieve(model.id).id == model.id == "demo"
