@@ -41,7 +41,8 @@ ACTIONS = {"answer": 0.70, "give up": 0.12, "hang up": 0.08, "bad request": 0.10
 MAX_PATIENCE_S = 0.05  # of a client that hangs up
 BAD_REQUEST_TIMEOUT_S = 60.0  # behind a queue of others on a busy machine
 IDLE_LIMIT_S = 120.0
-SAMPLE_PERIOD_S = 1.0
+MIN_SAMPLE_PERIOD_S = 1.0
+MAX_SAMPLES = 300
 SUSTAIN_CLIENTS = 16
 SUSTAIN_SHARE = 0.1  # of the duration, to find out what the server sustains
 SUSTAIN_LIMITS_S = (2.0, 15.0)
@@ -97,7 +98,10 @@ async def run_soak(options: SoakOptions, progress: Progress) -> SoakReport:
     samples: list[Sample] = []
     async with open_client(address) as watcher:
         began = time.perf_counter()
-        watching = asyncio.create_task(keep_watching(watcher, address, pid, began, samples))
+        period_s = max(MIN_SAMPLE_PERIOD_S, options.duration_s / MAX_SAMPLES)
+        watching = asyncio.create_task(
+            keep_watching(watcher, address, pid, began, period_s, samples)
+        )
         try:
             await crowd.run(rate, options.duration_s, requests, began, progress)
         finally:
@@ -145,11 +149,12 @@ async def keep_watching(
     address: ServerAddress,
     pid: int | None,
     began: float,
+    period_s: float,
     samples: list[Sample],
 ) -> None:
     while True:
         samples.append(await take_sample(client, address, pid, began))
-        await asyncio.sleep(SAMPLE_PERIOD_S)
+        await asyncio.sleep(period_s)
 
 
 class Crowd:
