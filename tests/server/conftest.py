@@ -153,8 +153,8 @@ class RunningServer:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
-        assert self._ready.wait(10)
-        self.client = httpx.Client(base_url=self.url, timeout=10)
+        assert self._ready.wait(30)
+        self.client = httpx.Client(base_url=self.url, timeout=30)
 
     async def _run(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -184,7 +184,7 @@ class RunningServer:
     def die(self, reason: str) -> None:
         self.loop.call_soon_threadsafe(self.engine.die, reason)
 
-    def join(self, timeout_s: float = 5) -> bool:
+    def join(self, timeout_s: float = 20) -> bool:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 

