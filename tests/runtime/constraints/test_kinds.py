@@ -54,6 +54,8 @@ def test_a_schema_is_the_same_as_its_text() -> None:
         (lambda: Regex(""), "not empty"),
         (lambda: Regex("\ud800"), "not valid Unicode"),
         (lambda: Regex("a" * (MAX_TEXT_BYTES + 1)), "at most"),
+        (lambda: Regex("((a{1,1000}){1,1000}){1,1000}"), "repetitions written out"),
+        (lambda: Grammar("start: /(a{1000}){1000}/"), "repetitions written out"),
         (lambda: Choice([]), "has 0 options"),
         (lambda: Choice("yes"), "a list of texts"),
         (lambda: Choice(["yes", ""]), "not empty"),
