@@ -23,6 +23,7 @@ from tvm import tirx
 _FAST_FUNCTIONS = re.compile(r"\b__((?:exp|exp10|log|log2|log10|sin|cos|tan|tanh|pow)f)\(")
 _INTEGER = re.compile(r"T\.int(?:32|64)\((-?\d+)\)")
 _INTRINSIC, _FIRST_KERNEL = "ingot_", 'extern "C" __global__'
+_COMPUTED = re.compile(r"\bcse_v\d+\b")  # what TVM computes once on the host: no name of ours
 _BUILD = "target.build.cuda"
 _POSTPROCESS = "tvm_callback_cuda_postproc"
 _COMPILE = "tvm_callback_cuda_compile"
@@ -122,6 +123,7 @@ def _grid(function: tirx.PrimFunc) -> Grid:
     while len(blocks) > 1 and str(blocks[-1]) == "1":
         blocks.pop()
     texts = tuple(_INTEGER.sub(r"\1", str(extent)).replace("T.", "") for extent in blocks)
+    texts = tuple(_COMPUTED.sub("?", text) for text in texts)
     return Grid(texts, threads[0] * threads[1] * threads[2], shared_bytes)
 
 

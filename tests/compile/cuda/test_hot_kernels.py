@@ -1,0 +1,63 @@
+"""The kernels that decide the speed: matrix instructions, and no spills, on two kinds of GPU."""
+
+import importlib.util
+import re
+from dataclasses import dataclass
+
+import pytest
+import tvm
+
+from ingot.compile.build import tvm_target
+from ingot.compile.cuda import DeviceBinary, compile_without_spills, cuda_compiler
+from ingot.compile.cuda.device_code import captured
+from ingot.compile.fast_inspect import fast_inspect
+from ingot.compile.kernels import build_kernel
+from ingot.compile.kernels.matmul import LinearSpec
+from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
+from ingot.compile.schemes import FORMATS
+from ingot.targets import load_targets
+
+TARGET = load_targets()["cuda:sm_80"]
+_ENTRY = re.compile(r"\.visible \.entry (\w+)\(")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    binary: DeviceBinary
+    ptx: dict[str, str]  # by kernel
+
+
+def compile_kernel(operator: str, spec: object, arch: str) -> Compiled:
+    if importlib.util.find_spec("cuda") is None:
+        pytest.skip("the extra `nvrtc` is not installed")
+    function = build_kernel(operator, spec, TARGET)
+    with fast_inspect(), captured() as device:
+        tvm.tirx.build(tvm.IRModule({"main": function}), tvm_target(TARGET))
+    binary = compile_without_spills(cuda_compiler("nvrtc"), device.source, arch)
+    pieces = _ENTRY.split(binary.ptx.decode())
+    return Compiled(binary, dict(zip(pieces[1::2], pieces[2::2], strict=True)))
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize(("code", "dtype"), [("f16", "f16"), ("q4_g32", "bf16")])
+def test_linear(code: str, dtype: str, arch: str) -> None:
+    compiled = compile_kernel("matmul", LinearSpec(256, 640, FORMATS[code], "int8", False), arch)
+    assert [k for k in compiled.binary.kernels if k.spill_bytes] == []
+    instruction = f"mma.sync.aligned.m16n8k16.row.col.f32.{dtype}.{dtype}.f32"
+    multiplying = {name for name, text in compiled.ptx.items() if instruction in text}
+    few, rounding, many = (f"linear_{code}_kernel{end}" for end in ("", "_3", "_4"))
+    assert multiplying == set(compiled.ptx) - {rounding}
+    assert "ld.global.nc.L1::no_allocate.v4.u32" in compiled.ptx[few]
+    assert "cp.async.cg.shared.global" in compiled.ptx[many]
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_attention(arch: str) -> None:
+    spec = PagedAttentionSpec(32, 8, 128, 128, 0.09, kv_dtype="bfloat16")
+    compiled = compile_kernel("paged_attention", spec, arch)
+    assert [k for k in compiled.binary.kernels if k.spill_bytes] == []
+    walking = {name for name, text in compiled.ptx.items() if "mma.sync.aligned" in text}
+    assert walking == {"paged_attention_kernel", "paged_attention_kernel_2"}
+    for name in walking:
+        assert "ldmatrix.sync.aligned" in compiled.ptx[name]
+        assert "cp.async.cg.shared.global" in compiled.ptx[name]
