@@ -28,7 +28,7 @@ FIND_PYTHON = for p in $${PYTHON3:-} python3.11 python3.12 python3.13 python3; d
 export MODEL PROMPT OUT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo compile run chat serve verify bench test lint docs demo-model clean
+.PHONY: help setup demo compile run chat serve verify bench gpu-check test lint docs demo-model clean
 
 help: ## Print this list.
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | while IFS='	' read -r name text; \
@@ -90,6 +90,16 @@ verify: $(OUT)/manifest.json ## Compare the artifact OUT with the eager model, l
 
 bench: $(OUT)/manifest.json ## Compare the artifact OUT with eager, torch.compile and onnxruntime in speed.
 	$(INGOT) bench compare "$$MODEL" --artifact "$$OUT" $(if $(filter cuda%,$(TARGET)),--device cuda)
+
+# The folder may be copied to the machine with the GPU: running it needs no compiler.
+CHECK ?= artifacts/gpu-check
+
+$(CHECK)/cases.json: | $(VENV)/.ingot-setup-nvrtc
+	$(PYTHON) -m ingot.bench.gpu_check prepare "$(CHECK)" --target cuda:$(CUDA_ARCH)
+
+gpu-check: $(CHECK)/cases.json ## Check kernels, numbers and speed on this machine's GPU, within ten minutes.
+	$(INGOT) compile demo --target cuda:$(CUDA_ARCH) --out "$(CHECK)/demo" --no-proof --force
+	$(PYTHON) -m ingot.bench.gpu_check run "$(CHECK)" --artifact "$(CHECK)/demo" --out "$(CHECK)/results.json"
 
 test: $(VENV)/.ingot-setup ## Run the tests: no GPU, no network, no downloads.
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(TEST_WORKERS) --dist worksteal $(TEST_ARGS)

@@ -49,5 +49,6 @@ int cudaStreamEndCapture(void *stream, void **graph) { return 1; }
 int cudaStreamCreate(void **stream) { *stream = 0; return 0; }
 int cudaStreamCreateWithFlags(void **stream, unsigned flags) { *stream = 0; return 0; }
 int cudaStreamDestroy(void *stream) { return 0; }
+int cudaDeviceSynchronize(void) { return 0; }
 int cudaStreamSynchronize(void *stream) { return 0; }
 int cudaStreamWaitEvent(void *stream, void *event, unsigned flags) { return 0; }
