@@ -20,6 +20,7 @@ from ingot.compile.cuda import Compile, compile_without_spills
 from ingot.compile.cuda.device_code import captured
 from ingot.compile.fast_inspect import fast_inspect
 from ingot.compile.kernels import build_kernel
+from ingot.errors import UsageError
 from ingot.targets import Target
 
 CASES_NAME = "cases.json"
@@ -34,6 +35,8 @@ def prepare(
     report: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Write the folder; it must not be there."""
+    if folder.exists():
+        raise UsageError(f"{folder} exists already", "remove it, or name another folder")
     folder.mkdir(parents=True)
     records = []
     for number, case in enumerate(make_cases(target, small=small)):
