@@ -25,9 +25,11 @@ INGOT_DEVICE void ingot_load4(unsigned *to, const void *from) {
   asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(to[0]) : "l"(__cvta_generic_to_global(from)));
 }
 
+// Whole: NVVM splits such a load where it sees it, not always alike, and the PTX must be the same.
 INGOT_DEVICE void ingot_load_shared16(unsigned *to, const void *from) {
-  const uint4 value = *(const uint4 *)from;
-  to[0] = value.x, to[1] = value.y, to[2] = value.z, to[3] = value.w;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"((unsigned)__cvta_generic_to_shared(from)) : "memory");
 }
 
 INGOT_DEVICE void ingot_store_shared16(void *to, const unsigned *from) {
