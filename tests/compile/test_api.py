@@ -277,7 +277,7 @@ def test_small_disk_for_the_code(tiny_llama: Path, small_disk: Path) -> None:
 @pytest.mark.usefixtures("exported")
 def test_linker_that_fails(tiny_llama: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(*_: object, **__: object) -> SimpleNamespace:
-        def export_library(path: str) -> None:
+        def export_library(path: str, **_: object) -> None:
             raise RuntimeError("Compilation error:\nld: cannot find -lm\nCommand line: g++")
 
         return SimpleNamespace(export_library=export_library)

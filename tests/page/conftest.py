@@ -31,8 +31,10 @@ def find_chromium(playwright: Playwright) -> str | None:
     return found or (own if Path(own).exists() else None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """One for a file of tests: Playwright's event loop runs as long as it lives, and the tests of
+    other files that run in this process start their own."""
     with sync_playwright() as playwright:
         path = find_chromium(playwright)
         if path is None:
