@@ -132,10 +132,29 @@ def compare_table(content: Content) -> str:
     return title + run + markdown(headings, rows)
 
 
+def peers_table(content: Content) -> str:
+    """Each engine's rates, and in brackets how many times as fast ours is."""
+    ours = {tuple(r["case"].values()): r for r in content["summaries"] if r["engine"] == "ingot"}
+    rows = []
+    for row in content["summaries"]:
+        case, best = row["case"], ours[tuple(row["case"].values())]
+        cells = [f"`{row['engine']}`", str(case["prompt"]), str(case["batch"])]
+        for figure in ("prefill_tokens_per_s", "decode_tokens_per_s"):
+            cells.append(f"{row[figure]:,.0f} ({best[figure] / row[figure]:.2f})")
+        cells += [f"{row['start_to_first_token_s']:.1f}", f"{row['peak_memory_mb']:,.0f}"]
+        rows.append(cells)
+    versions = sorted({f"{run['engine']} {run['version'].split()[-1]}" for run in content["runs"]})
+    threads = content["threads"]
+    run = describe_run(content["machine"], threads, content["created"])
+    headings = ("engine", "prompt", "batch", "prefill tokens/s", "decode tokens/s", "start s", "MB")
+    return f"{', '.join(versions)}. " + run + markdown(headings, rows)
+
+
 TABLES: dict[str, Callable[[Content], str]] = {
     "limits": limits_table,
     "profile": profile_table,
     "compare": compare_table,
+    "peers": peers_table,
 }
 
 

@@ -116,6 +116,7 @@ def main(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["python -m ingot.bench.peers", *sys.argv[1:]]),
         "machine": asdict(describe_machine()),
+        "threads": threads,
         "runs": [],
         "summaries": [],
     }

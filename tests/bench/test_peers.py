@@ -10,6 +10,7 @@ import pytest
 
 from ingot.bench.peers import __main__ as peers
 from ingot.bench.peers.measure import REPEATS, make_prompts
+from ingot.bench.render_performance import peers_table
 from ingot.errors import UsageError
 
 
@@ -26,6 +27,7 @@ def test_our_engine_is_timed_and_reported(
     monkeypatch.setattr(sys, "argv", ["peers", "ingot=x"])
     peers.main([f"ingot={tiny_artifact}"], batch=[1, 2], prompt=16, decode=4, threads=1, out=out)
     report = json.loads(out.read_text())
+    assert peers_table(report).count("| `ingot` |") == 2
     assert report["machine"]["cpu"]
     assert [run["case"]["batch"] for run in report["runs"]] == [1, 1, 2, 2]
     for run in report["runs"]:
