@@ -76,11 +76,9 @@ def compare(
     import sys
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from ingot.bench.compare import compare as measure
     from ingot.bench.table import render_report
-    from ingot.cli.output import print_json
+    from ingot.cli.output import print_json, print_rendered
     from ingot.environment import read_variable
 
     given: dict[str, Any] = {
@@ -106,6 +104,4 @@ def compare(
     if as_json:
         print_json(asdict(report))
     else:
-        console = Console(highlight=False)
-        console.width = max(console.width, 120)
-        console.print(render_report(report))
+        print_rendered(render_report(report), least_width=120)

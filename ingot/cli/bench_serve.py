@@ -85,15 +85,13 @@ def serve(
     import sys
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from ingot.bench.serve.lengths import parse_lengths
     from ingot.bench.serve.load import Load
     from ingot.bench.serve.measure import ServeOptions, measure
     from ingot.bench.serve.report import Slo
     from ingot.bench.serve.table import render_report
     from ingot.bench.serve.workload import Workload
-    from ingot.cli.output import print_json
+    from ingot.cli.output import print_json, print_rendered
     from ingot.environment import read_variable
     from ingot.errors import UsageError
 
@@ -136,9 +134,7 @@ def serve(
     if as_json:
         print_json(asdict(report))
     else:
-        console = Console(highlight=False)
-        console.width = max(console.width, 170)
-        console.print(render_report(report))
+        print_rendered(render_report(report), least_width=170)
 
 
 def soak(
@@ -173,14 +169,12 @@ def soak(
     import sys
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from ingot.bench.serve.lengths import parse_lengths
     from ingot.bench.serve.soak import SoakOptions
     from ingot.bench.serve.soak import soak as run
     from ingot.bench.serve.soak_report import render_soak, write_soak
     from ingot.bench.serve.workload import Workload
-    from ingot.cli.output import print_json
+    from ingot.cli.output import print_json, print_rendered
     from ingot.environment import read_variable
 
     report = run(
@@ -203,5 +197,5 @@ def soak(
     if as_json:
         print_json(asdict(report))
     else:
-        Console(highlight=False).print(render_soak(report))
+        print_rendered(render_soak(report))
     raise typer.Exit(1 if report.problems else 0)

@@ -32,6 +32,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
+def print_rendered(rendered: Any, least_width: int = 0) -> None:
+    """Print what `rich` can draw, in a console that is at least so many characters wide."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.width = max(console.width, least_width)
+    console.print(rendered)
+
+
 def print_fields(fields: dict[str, object]) -> None:
     """Print one `name  value` a line."""
     width = max(map(len, fields))

@@ -36,10 +36,8 @@ def speculation(
     import sys
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from ingot.bench.speculation import measure_speculation
-    from ingot.cli.output import print_json
+    from ingot.cli.output import print_json, print_rendered
     from ingot.environment import read_variable
 
     report = measure_speculation(
@@ -56,7 +54,7 @@ def speculation(
     if as_json:
         print_json(asdict(report))
         return
-    Console(highlight=False).print(render(report))
+    print_rendered(render(report))
 
 
 def render(report: SpeculationReport) -> Table:
