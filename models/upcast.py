@@ -20,6 +20,8 @@ def compute_in_float32(model: nn.Module) -> nn.Module:
 
     Weights that are float32 already are left alone.
     """
+    linears = [m for m in model.modules() if type(m) is nn.Linear and m.weight.dtype in _NARROW]
+    wide = torch.empty(max([_BLOCK_ELEMENTS, *(linear.in_features for linear in linears)]))
     for module in model.modules():
         narrow = {
             name: parameter
@@ -31,28 +33,29 @@ def compute_in_float32(model: nn.Module) -> nn.Module:
         if type(module) is nn.Embedding:  # derived ones compute with what they look up
             module.register_forward_hook(lambda _module, _args, rows: rows.float())
         elif type(module) is nn.Linear:
-            module.forward = partial(_linear, module)  # type: ignore[method-assign]
+            module.forward = partial(_linear, module, wide)  # type: ignore[method-assign]
         else:
             module.register_forward_pre_hook(_Widen(narrow))
             module.register_forward_hook(_Narrow(narrow), always_call=True)
     return model
 
 
-def _linear(module: nn.Linear, x: Tensor) -> Tensor:
-    """Some rows of the weight at a time: a head's vocabulary is most of a small model."""
-    rows = max(1, _BLOCK_ELEMENTS // module.in_features)
-    blocks = [slice(start, start + rows) for start in range(0, module.out_features, rows)]
-    return torch.cat(
-        [
-            F.linear(
-                x,
-                module.weight[block].float(),
-                None if module.bias is None else module.bias[block].float(),
-            )
-            for block in blocks
-        ],
-        dim=-1,
-    )
+def _linear(module: nn.Linear, wide: Tensor, x: Tensor) -> Tensor:
+    """Some rows of the weight at a time, in `wide`: a head's vocabulary is most of a small model.
+
+    All blocks and all modules share that one buffer. A buffer for each block would be freed
+    between results that are kept, and the C allocator's heap grew by half a gigabyte of such gaps.
+    """
+    rows = len(wide) // module.in_features
+    y = x.new_empty(*x.shape[:-1], module.out_features)
+    for start in range(0, module.out_features, rows):
+        block = slice(start, start + rows)
+        narrow = module.weight[block]
+        weight = wide[: narrow.numel()].view(narrow.shape).copy_(narrow)
+        y[..., block] = F.linear(
+            x, weight, None if module.bias is None else module.bias[block].float()
+        )
+    return y
 
 
 class _Widen:
