@@ -7,6 +7,7 @@ from ingot.compile.kernels.matmul.spec import (
     PackedTensor,
     can_gate,
     effective_activations,
+    gate_run,
     packed_tensors,
 )
 
@@ -16,6 +17,7 @@ __all__ = [
     "build",
     "can_gate",
     "effective_activations",
+    "gate_run",
     "pack",
     "packed_tensors",
     "unpack",

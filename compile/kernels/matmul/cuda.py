@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from tvm import tirx
 
+from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue
 from ingot.compile.kernels.matmul.cuda_few_rows import FewRowsTiling, multiply_few_rows
 from ingot.compile.kernels.matmul.cuda_many_rows import multiply_many_rows
 from ingot.compile.kernels.matmul.cuda_plain import SMALL_ROWS, multiply_plain
@@ -25,29 +26,31 @@ from ingot.targets import Target
 def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
     """The kernel `(x, *packed, (bias), out)`; the number of rows n is symbolic, 0 included."""
     n, cut = count("n"), layout(spec, target)
-    with kernel(f"linear_{spec.format.code}") as k:
+    gate = f"_{spec.gate}" if spec.gate else ""
+    with kernel(f"linear_{spec.format.code}{gate}") as k:
         x = k.argument("x", (n, spec.in_features))
         packed = [
             k.argument(tensor.suffix, tensor.shape, tensor.dtype)
             for tensor in packed_tensors(spec, target)
         ]
         bias = k.argument("bias", (spec.out_features,)) if spec.has_bias else None
-        out = k.argument("out", (n, spec.out_features))
-
-        def weight(column: Expr, i: Expr) -> Expr:
-            return element(spec.format, cut, packed, column, index(0), i)
-
-        def write(row: Expr, column: Expr, value: Expr) -> None:
-            T.buffer_store(out, value if bias is None else value + bias[column], [row, column])
-
+        out = k.argument("out", (n, spec.width))
         if not cut.tensor:
+
+            def weight(column: Expr, i: Expr) -> Expr:
+                return element(spec.format, cut, packed, column, index(0), i)
+
+            def write(row: Expr, column: Expr, value: Expr) -> None:
+                T.buffer_store(out, value if bias is None else value + bias[column], [row, column])
+
+            assert not spec.gate, spec
             multiply_plain(spec, n, x, weight, write)
         else:
-            weights = Weights.of(spec, target, packed)
+            epilogue = Epilogue(Weights.of(spec, target, packed), n, bias, out)
             choices: list[tuple[int, Callable[[], None]]] = [
                 (
                     tiling.row_tiles * COLUMNS,
-                    lambda tiling=tiling: multiply_few_rows(weights, tiling, n, x, write),  # type: ignore[misc]
+                    lambda tiling=tiling: multiply_few_rows(tiling, x, epilogue),  # type: ignore[misc]
                 )
                 for tiling in few_rows_tilings(target)
             ]
@@ -55,7 +58,7 @@ def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
                 _choose(
                     n,
                     choices,
-                    lambda: multiply_many_rows(weights, target.shared_memory_bytes, n, x, write),
+                    lambda: multiply_many_rows(target.shared_memory_bytes, x, epilogue),
                 )
     return k.function
 

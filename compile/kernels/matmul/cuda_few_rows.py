@@ -8,23 +8,20 @@ share the inputs and add up in shared memory at the end. x goes through shared m
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tvm import tirx
 
 from ingot.compile.kernels.cuda_ir import WARP, barrier, launch, let, shared, strided
-from ingot.compile.kernels.matmul.cuda_weights import Weights
+from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue, add_product
 from ingot.compile.kernels.matmul.spec import GROUP
 from ingot.compile.kernels.tensor_core import (
     COLUMNS,
     LANE_WORDS,
     ROWS,
     Lane,
-    clear,
     emit,
     int32,
-    multiply,
     pair,
     pointer,
     words,
@@ -33,9 +30,6 @@ from ingot.compile.kernels.tensor_core import (
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T, index, minimum, otherwise_if
 
 PADDING = 16  # words after a row of x, so that two rows of a warp's read are in different banks
-
-Write = Callable[[Expr, Expr, Expr], None]
-"""(row, output feature, sum) -> nothing; stores it with the bias."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,37 +56,36 @@ class FewRowsTiling:
         return self.chunk // 2 + PADDING
 
 
-def multiply_few_rows(
-    weights: Weights, tiling: FewRowsTiling, n: Expr, x: Buffer, write: Write
-) -> None:
+def multiply_few_rows(tiling: FewRowsTiling, x: Buffer, epilogue: Epilogue) -> None:
     """Emit the kernel for 1 <= n <= 8 * row_tiles."""
-    spec = weights.spec
+    spec = epilogue.weights.spec
     blocks = index(-(-spec.out_features // (ROWS * tiling.across)))
     with launch(blocks, tiling.threads) as (block, thread):
-        FewRows(weights, tiling, n, x, block, thread).run(write)
+        FewRows(tiling, x, epilogue, block, thread).run()
 
 
 class FewRows:
     """Emits the steps of one block."""
 
     def __init__(
-        self, weights: Weights, tiling: FewRowsTiling, n: Expr, x: Buffer, block: Expr, thread: Expr
+        self, tiling: FewRowsTiling, x: Buffer, epilogue: Epilogue, block: Expr, thread: Expr
     ) -> None:
-        self.weights, self.tiling, self.n, self.x, self.thread = weights, tiling, n, x, thread
+        self.tiling, self.x, self.epilogue, self.thread = tiling, x, epilogue, thread
+        self.weights = weights = epilogue.weights
         self.at = Lane.of(thread)
         self.across = tirx.floordiv(self.at.warp, tiling.along)
         self.along = tirx.floormod(self.at.warp, tiling.along)
         first = block * (ROWS * tiling.across) + index(self.across * ROWS + self.at.g)
-        last = weights.spec.out_features - 1
-        self.features = [let(first, "int64"), let(first + 8, "int64")]
-        self.rows = [let(minimum(f, index(last)), "int64") for f in self.features]
+        last = index(weights.spec.out_features - 1)
+        self.first = let(first, "int64")
+        self.rows = [let(minimum(self.first + 8 * half, last), "int64") for half in range(2)]
         self.shared = shared((tiling.shared_words,), "uint32")
         self.sums = [zeros(4) for _ in range(tiling.row_tiles)]
         self.chunk_loads = tiling.chunk // (GROUP * weights.groups_per_load)
         self.own_loads = self.chunk_loads // tiling.along
         assert self.own_loads * tiling.along == self.chunk_loads, tiling
 
-    def run(self, write: Write) -> None:
+    def run(self) -> None:
         chunks = -(-self.weights.loads // self.chunk_loads)
         with strided(self.thread, self.tiling.shared_words, self.tiling.threads) as i:
             T.buffer_store(self.shared, tirx.const(0, "uint32"), [i])
@@ -107,7 +100,8 @@ class FewRows:
         if self.tiling.along > 1:
             barrier()
             self._add_up()
-        self._write(write)
+        with otherwise_if(self.along == 0):
+            self.epilogue.store(self.first, self._own_sums())
 
     def _load_number(self, own: int) -> Expr:
         """Which load of a chunk it is: neighbours belong to different warps."""
@@ -133,7 +127,7 @@ class FewRows:
         """Put the chunk's inputs of all rows into shared memory, in pairs of 16 bits."""
         tiling, width = self.tiling, self.weights.spec.in_features
         pairs = tiling.chunk // 2
-        with T.serial(self.n) as row:
+        with T.serial(self.epilogue.n) as row:
             with strided(self.thread, pairs, tiling.threads) as i:
                 k = let(chunk * tiling.chunk + i * 2, "int64")
                 low, high = (
@@ -148,20 +142,13 @@ class FewRows:
         for number in range(per_load):
             upper, lower = (self.weights.group(fragment, number) for fragment in fragments)
             group = self._load_number(own) * per_load + number
-            scales = [self.weights.scale(two, number) for two in loaded]
+            factors = [self.weights.scale(two, number) for two in loaded for _ in range(2)]
             for tile, sums in enumerate(self.sums):
                 right = words(LANE_WORDS)
                 row = self.at.g + tile * COLUMNS
                 place = row * row_words + group * (GROUP // 2) + self.at.t * LANE_WORDS
                 emit("load_shared16", pointer(right, 0), pointer(self.shared, place))
-                if not scales:
-                    multiply(self.weights.dtype, pointer(sums, 0), upper, lower, right)
-                    continue
-                part = words(4, "float32")
-                clear(part, 4)
-                multiply(self.weights.dtype, pointer(part, 0), upper, lower, right)
-                for i in range(4):
-                    T.buffer_store(sums, sums[i] + part[i] * scales[i // 2], [i])
+                add_product(self.weights, sums, (upper, lower), right, factors)
 
     def _add_up(self) -> None:
         """The first of the warps along the inputs gets the sum, always in the same order."""
@@ -182,16 +169,10 @@ class FewRows:
                 total = let(total + tirx.reinterpret("float32", bits))
             T.buffer_store(self.sums[i // 4], total, [i % 4])
 
-    def _write(self, write: Write) -> None:
-        scale_row = self.weights.spec.format.code == "q8"
-        with otherwise_if(self.along == 0):
-            for half, feature in enumerate(self.features):
-                with otherwise_if(feature < self.weights.spec.out_features):
-                    for tile, sums in enumerate(self.sums):
-                        for column in range(2):
-                            row = index(self.at.t * 2 + (tile * COLUMNS + column))
-                            value = sums[2 * half + column]
-                            if scale_row:
-                                value = value * self.weights.row_scale(feature)
-                            with otherwise_if(row < self.n):
-                                write(row, feature, value)
+    def _own_sums(self) -> list[tuple[Expr, tuple[Expr, Expr]]]:
+        """A lane's rows of x, each with the sums of its two features."""
+        return [
+            (index(self.at.t * 2 + (tile * COLUMNS + column)), (sums[column], sums[2 + column]))
+            for tile, sums in enumerate(self.sums)
+            for column in range(2)
+        ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from ingot.compile.kernels.cuda_ir import WARP, barrier, for_elements, launch, let
-from ingot.compile.kernels.matmul.cuda_few_rows import Write
+from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue, add_product
 from ingot.compile.kernels.matmul.cuda_weights import Weights
 from ingot.compile.kernels.matmul.spec import GROUP
 from ingot.compile.kernels.tensor_core import (
@@ -24,10 +24,8 @@ from ingot.compile.kernels.tensor_core import (
     LANE_WORDS,
     ROWS,
     Lane,
-    clear,
     emit,
     int32,
-    multiply,
     pair,
     pointer,
     words,
@@ -65,17 +63,16 @@ def stage_of(weights: Weights) -> Stage:
     return Stage(x_vectors=groups * 4, weight_vectors=groups * 4 // weights.groups_per_load)
 
 
-def multiply_many_rows(
-    weights: Weights, shared_memory_bytes: int, n: Expr, x: Buffer, write: Write
-) -> None:
+def multiply_many_rows(shared_memory_bytes: int, x: Buffer, epilogue: Epilogue) -> None:
     """Emit both kernels, for any n."""
+    weights, n = epilogue.weights, epilogue.n
     bands = ceil_div(n, ROWS_TILE)
     rounded = _round(weights, n, bands * ROWS_TILE, x)
     stage = stage_of(weights)
     stages = min(MAX_STAGES, shared_memory_bytes // (stage.vectors * VECTOR_BYTES))
     blocks = index(-(-weights.spec.out_features // FEATURES_TILE))
     with launch(blocks, THREADS, bands) as (block, band, thread):
-        ManyRows(weights, stage, stages, n, rounded, block, band, thread).run(write)
+        ManyRows(stage, stages, rounded, epilogue, block, band, thread).run()
 
 
 def _round(weights: Weights, n: Expr, padded_rows: Expr, x: Buffer) -> Buffer:
@@ -107,16 +104,16 @@ class ManyRows:
 
     def __init__(
         self,
-        weights: Weights,
         stage: Stage,
         stages: int,
-        n: Expr,
         x: Buffer,
+        epilogue: Epilogue,
         block: Expr,
         band: Expr,
         thread: Expr,
     ) -> None:
-        self.weights, self.stage, self.stages, self.n, self.x = weights, stage, stages, n, x
+        self.stage, self.stages, self.x, self.epilogue = stage, stages, x, epilogue
+        self.weights = weights = epilogue.weights
         self.block, self.band, self.thread = block, band, int32(thread)
         self.at = Lane.of(thread)
         self.down = tirx.floordiv(self.at.warp, WARPS_ACROSS) * WARP_ROWS
@@ -127,7 +124,7 @@ class ManyRows:
             [zeros(4) for _ in range(WARP_FEATURES // COLUMNS)] for _ in range(WARP_ROWS // ROWS)
         ]
 
-    def run(self, write: Write) -> None:
+    def run(self) -> None:
         ahead = self.stages - 1
         for step in range(ahead):
             self._fetch(index(step))
@@ -136,7 +133,7 @@ class ManyRows:
             barrier()  # this step's tiles are there, and all have read those of the last one
             self._fetch(step + ahead)
             self._multiply(step)
-        self._write(write)
+        self._write()
 
     def _slot(self, step: Expr) -> Expr:
         return let(int32(tirx.floormod(step, self.stages)) * self.stage.vectors, "int32")
@@ -197,15 +194,15 @@ class ManyRows:
             scales = [self._scales(tile, number) for tile in features]
             for group in range(per_load):
                 right = [self.weights.group(fragment, group) for fragment in loaded]
-                factors = [[self.weights.scale(two, group) for two in tile] for tile in scales]
+                factors = [2 * [self.weights.scale(two, group) for two in tile] for tile in scales]
                 vector = (load * per_load + group) * 4 + self.at.t
                 for tile, row_sums in enumerate(self.sums):
                     line = self.down + tile * ROWS + self.at.g
                     upper, lower = (
                         self._read(slot + self._x_place(row, vector)) for row in (line, line + 8)
                     )
-                    for sums, fragment, scale in zip(row_sums, right, factors, strict=True):
-                        self._add(sums, upper, lower, fragment, scale)
+                    for sums, fragment, four in zip(row_sums, right, factors, strict=True):
+                        add_product(self.weights, sums, (upper, lower), fragment, four)
 
     def _scales(self, tile: int, load: Expr) -> list[Buffer]:
         """The scales of the two features of a lane's sums, or nothing."""
@@ -219,32 +216,17 @@ class ManyRows:
         first = self.block * FEATURES_TILE + index(self.across + tile * COLUMNS + self.at.t * 2)
         return [let(first, "int64"), let(first + 1, "int64")]
 
-    def _add(
-        self, sums: Buffer, upper: Buffer, lower: Buffer, right: Buffer, scales: list[Expr]
-    ) -> None:
-        if not scales:
-            multiply(self.weights.dtype, pointer(sums, 0), upper, lower, right)
-            return
-        part = words(4, "float32")
-        clear(part, 4)
-        multiply(self.weights.dtype, pointer(part, 0), upper, lower, right)
-        for i in range(4):
-            T.buffer_store(sums, sums[i] + part[i] * scales[i % 2], [i])
-
-    def _write(self, write: Write) -> None:
-        scale_row = self.weights.spec.format.code == "q8"
-        for tile in range(WARP_FEATURES // COLUMNS):
+    def _write(self) -> None:
+        for tile in range(0, WARP_FEATURES // COLUMNS, 2):
             for column, feature in enumerate(self._features(tile)):
-                with otherwise_if(feature < self.weights.spec.out_features):
-                    for down, row_sums in enumerate(self.sums):
-                        for half in range(2):
-                            line = self.down + (down * ROWS + 8 * half) + self.at.g
-                            row = let(self.band * ROWS_TILE + index(line), "int64")
-                            value = row_sums[tile][2 * half + column]
-                            if scale_row:
-                                value = value * self.weights.row_scale(feature)
-                            with otherwise_if(row < self.n):
-                                write(row, feature, value)
+                rows = []
+                for down, row_sums in enumerate(self.sums):
+                    for half in range(2):
+                        line = self.down + (down * ROWS + 8 * half) + self.at.g
+                        row = let(self.band * ROWS_TILE + index(line), "int64")
+                        place = 2 * half + column
+                        rows.append((row, (row_sums[tile][place], row_sums[tile + 1][place])))
+                self.epilogue.store(feature, rows)
 
 
 def _swizzled(line: Expr, vector: Expr) -> Expr:

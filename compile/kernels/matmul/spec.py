@@ -46,14 +46,16 @@ QUAD = 4
 # Output vectors of one block: with two, each broadcast activation is used twice and enough
 # registers are left for the rows of a prefill tile.
 VECTORS = 2
+# Output features apart that a lane of a GPU's matrix instructions sums up for the same row.
+GATE_RUN = 8
 
 
 @dataclass(frozen=True, slots=True)
 class LinearSpec:
     """`y[n, out_features] = x[n, in_features] @ weight.T + bias`, the weight held in `format`.
 
-    With a `gate`, the name of an activation, a run of gate rows as long as a vector register comes
-    before the run of up rows that it belongs to, in turn, and `out = act(y[gate]) * y[up]`.
+    With a `gate`, the name of an activation, a run of `gate_run` gate rows comes before the run of
+    up rows that it belongs to, in turn, and `out = act(y[gate]) * y[up]`.
     """
 
     out_features: int
@@ -114,6 +116,12 @@ def effective_activations(spec: LinearSpec, target: Target) -> Activations:
     if has_quad_dot(target) or (spec.format.bits == 4 and has_pair_dot(target)):
         return "int8"
     return "float32"
+
+
+def gate_run(target: Target) -> int:
+    """How many gate rows come before as many up rows: the gate and the up of one output are then
+    in neighbouring vector registers, or in the same lane of a GPU."""
+    return target.float32_lanes or GATE_RUN
 
 
 def can_gate(width: int, target: Target) -> bool:

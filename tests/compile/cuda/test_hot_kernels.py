@@ -39,13 +39,16 @@ def compile_kernel(operator: str, spec: object, arch: str) -> Compiled:
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("gate", ["", "silu"])
 @pytest.mark.parametrize(("code", "dtype"), [("f16", "f16"), ("q4_g32", "bf16")])
-def test_linear(code: str, dtype: str, arch: str) -> None:
-    compiled = compile_kernel("matmul", LinearSpec(256, 640, FORMATS[code], "int8", False), arch)
+def test_linear(code: str, dtype: str, gate: str, arch: str) -> None:
+    spec = LinearSpec(256, 640, FORMATS[code], "int8", False, gate)
+    compiled = compile_kernel("matmul", spec, arch)
     assert [k for k in compiled.binary.kernels if k.spill_bytes] == []
     instruction = f"mma.sync.aligned.m16n8k16.row.col.f32.{dtype}.{dtype}.f32"
     multiplying = {name for name, text in compiled.ptx.items() if instruction in text}
-    few, rounding, many = (f"linear_{code}_kernel{end}" for end in ("", "_3", "_4"))
+    name = f"linear_{code}_{gate}_kernel" if gate else f"linear_{code}_kernel"
+    few, rounding, many = (f"{name}{end}" for end in ("", "_3", "_4"))
     assert multiplying == set(compiled.ptx) - {rounding}
     assert "ld.global.nc.L1::no_allocate.v4.u32" in compiled.ptx[few]
     assert "cp.async.cg.shared.global" in compiled.ptx[many]

@@ -73,22 +73,31 @@ def test_linear_is_its_reference_and_rows_are_independent(
 
 
 @pytest.mark.parametrize("has_bias", [False, True])
-@pytest.mark.parametrize("code", ["f32", "bf16", "q8", "q4_g32"])
-def test_a_gate_is_applied_to_the_same_sums(code: str, has_bias: bool, wide_target: Target) -> None:
+@pytest.mark.parametrize(
+    ("target_name", "code"),
+    [
+        *itertools.product(("wide",), ("f32", "bf16", "q8", "q4_g32")),
+        *itertools.product(("gpu",), ("f16", "q8", "q4_g32")),
+    ],
+)
+def test_a_gate_is_applied_to_the_same_sums(
+    target_name: str, code: str, has_bias: bool, request: pytest.FixtureRequest
+) -> None:
     """Bit for bit the sums of the plain kernel, then the activation."""
-    lanes, vectors, inputs = wide_target.float32_lanes, 3, 96
-    rows = 2 * vectors * lanes
+    target: Target = request.getfixturevalue(f"{target_name}_target")
+    run, runs, inputs = matmul.gate_run(target), 3, 96
+    rows = 2 * runs * run
     plain = LinearSpec(rows, inputs, FORMATS[code], "int8", has_bias)
     gated = replace(plain, gate="silu")
-    weights = [*matmul.pack(float32(rows, inputs, seed=1), plain, wide_target)]
+    weights = [*matmul.pack(float32(rows, inputs, seed=1), plain, target)]
     weights += [float32(rows, seed=2)] if has_bias else []
-    run_plain = compile_op("matmul", plain, wide_target)
-    run_gated = compile_op("matmul", gated, wide_target)
-    for n in (0, 1, 8, 33):
+    run_plain = compile_op("matmul", plain, target)
+    run_gated = compile_op("matmul", gated, target)
+    for n in (0, 1, 8, 33, 70):
         x = float32(n, inputs, seed=3)
         sums = run_plain(x, *weights, np.empty((n, rows), np.float32))[-1]
         got = run_gated(x, *weights, np.full((n, gated.width), np.nan, np.float32))[-1]
-        gate, up = np.moveaxis(sums.reshape(n, vectors, 2, lanes), 2, 0).reshape(2, n, gated.width)
+        gate, up = np.moveaxis(sums.reshape(n, runs, 2, run), 2, 0).reshape(2, n, gated.width)
         want = activation_reference("silu", gate, up)
         assert_close(got, want, "activation", max(1.0, float(np.abs(sums).max(initial=0)) ** 2))
 

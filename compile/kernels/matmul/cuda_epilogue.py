@@ -1,0 +1,72 @@
+"""Sums of the tensor-core kernels to outputs: scaled by groups, by rows, with bias and gate.
+
+A lane of every kernel ends with sums of two features that are `GATE_RUN` apart, of the same rows:
+the gate and the up of one output where there is a gate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from ingot.compile.kernels.activation.cuda import FUNCTIONS
+from ingot.compile.kernels.cuda_ir import let
+from ingot.compile.kernels.matmul.cuda_weights import Weights
+from ingot.compile.kernels.matmul.spec import GATE_RUN
+from ingot.compile.kernels.tensor_core import clear, multiply, pointer, words
+from ingot.compile.kernels.vector_ir import Buffer, Expr, T, otherwise_if
+
+
+def add_product(
+    weights: Weights, sums: Buffer, left: tuple[Buffer, Buffer], right: Buffer, scales: list[Expr]
+) -> None:
+    """sums += A B over one group; with `scales`, one for each of a lane's four sums, scaled."""
+    if not scales:
+        multiply(weights.dtype, pointer(sums, 0), *left, right)
+        return
+    part = words(4, "float32")
+    clear(part, 4)
+    multiply(weights.dtype, pointer(part, 0), *left, right)
+    for i, scale in enumerate(scales):
+        T.buffer_store(sums, sums[i] + part[i] * scale, [i])
+
+
+@dataclass(frozen=True, slots=True)
+class Epilogue:
+    """Where the sums of one linear layer go."""
+
+    weights: Weights
+    n: Expr
+    bias: Buffer | None
+    out: Buffer
+
+    def store(self, first: Expr, rows: list[tuple[Expr, tuple[Expr, Expr]]]) -> None:
+        """Write the sums of the features `first` and `first + GATE_RUN`, for those rows and
+        features that there are."""
+        if self.weights.spec.gate:
+            self._store_gated(first, rows)
+            return
+        for half in range(2):
+            feature = let(first + half * GATE_RUN, "int64")
+            with otherwise_if(feature < self.weights.spec.out_features):
+                for row, sums in rows:
+                    with otherwise_if(row < self.n):
+                        T.buffer_store(self.out, self._finish(sums[half], feature), [row, feature])
+
+    def _store_gated(self, first: Expr, rows: list[tuple[Expr, tuple[Expr, Expr]]]) -> None:
+        """out = act(gate) * up; runs of gates and of ups take turns, and are whole."""
+        activate = FUNCTIONS[self.weights.spec.gate]
+        run = tirx.floordiv(first, 2 * GATE_RUN)
+        column = let(run * GATE_RUN + tirx.floormod(first, GATE_RUN), "int64")
+        with otherwise_if(first < self.weights.spec.out_features):
+            for row, sums in rows:
+                with otherwise_if(row < self.n):
+                    gate = let(self._finish(sums[0], first))
+                    up = self._finish(sums[1], first + GATE_RUN)
+                    T.buffer_store(self.out, activate(gate) * up, [row, column])
+
+    def _finish(self, value: Expr, feature: Expr) -> Expr:
+        if self.weights.spec.format.code == "q8":
+            value = value * self.weights.row_scale(feature)
+        return value if self.bias is None else value + self.bias[feature]
