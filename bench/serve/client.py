@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -21,6 +22,7 @@ PATHS: Mapping[Endpoint, str] = {
 # done: answered in full; cancelled: by us; refused: 429 or 503; failed: all else
 Outcome = Literal["done", "cancelled", "refused", "failed"]
 REFUSALS = (429, 503)
+NUM_POOLS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +92,29 @@ class Record:
         return tuple(b - a for a, b in zip(self.piece_s, self.piece_s[1:], strict=False))
 
 
+class DealtTransport(httpx.AsyncBaseTransport):
+    """Deals requests to several pools of connections: a pool looks at all of its connections for
+    each request, which is what a client with hundreds of them would mostly do."""
+
+    def __init__(self) -> None:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        context = httpx.create_ssl_context(trust_env=False)
+        self._pools = [httpx.AsyncHTTPTransport(context, limits=limits) for _ in range(NUM_POOLS)]
+        self._next = itertools.cycle(self._pools)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await next(self._next).handle_async_request(request)
+
+    async def aclose(self) -> None:
+        for pool in self._pools:
+            await pool.aclose()
+
+
 def open_client(address: ServerAddress) -> httpx.AsyncClient:
     """One connection a request in flight, none of them shared or limited."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     return httpx.AsyncClient(
         headers=address.headers,
-        limits=limits,
+        transport=DealtTransport(),
         timeout=httpx.Timeout(address.timeout_s, pool=None),
         trust_env=False,
     )

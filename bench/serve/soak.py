@@ -71,6 +71,7 @@ def soak(options: SoakOptions, progress: Progress = lambda line: None) -> SoakRe
 
 async def run_soak(options: SoakOptions, progress: Progress) -> SoakReport:
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    machine = describe_machine()
     address, words_per_token = await prepare(
         ServeOptions(
             options.url,
@@ -118,9 +119,10 @@ async def run_soak(options: SoakOptions, progress: Progress) -> SoakReport:
         command=shlex.join(["ingot", *sys.argv[1:]]),
         url=options.url,
         model=address.model,
-        machine=describe_machine(),
+        machine=machine,
         duration_s=options.duration_s,
         rate=rate,
+        sent_rate=crowd.num_sent / options.duration_s,
         outcomes={
             action: dict(crowd.outcomes[action]) for action in ACTIONS if crowd.outcomes[action]
         },
@@ -164,6 +166,7 @@ class Crowd:
         self.address = address
         self.outcomes: dict[str, Counter[str]] = {action: Counter() for action in ACTIONS}
         self.num_output_tokens = 0
+        self.num_sent = 0
         self._errors: Counter[str] = Counter()
         self._rng = np.random.default_rng(seed)
         self._bad_bodies = make_bad_bodies(address.model)
@@ -181,14 +184,17 @@ class Crowd:
         async with open_client(self.address) as client, asyncio.TaskGroup() as tasks:
             while True:
                 due_s += self._rng.exponential(1 / rate)
-                if due_s > duration_s:
+                now_s = time.perf_counter() - began
+                # By the clock as well: a client that falls behind sends less, not for longer.
+                if max(due_s, now_s) > duration_s:
                     break
-                await asyncio.sleep(max(0.0, due_s - (time.perf_counter() - began)))
+                await asyncio.sleep(max(0.0, due_s - now_s))
+                self.num_sent += 1
                 action = str(self._rng.choice(list(ACTIONS), p=list(ACTIONS.values())))
                 tasks.create_task(self._act(client, action, next(requests), due_s, began))
-                if due_s - told_s > duration_s / 10:
-                    told_s = due_s
-                    progress(f"{due_s:.0f} s: {self.describe()}")
+                if now_s - told_s > duration_s / 10:
+                    told_s = now_s
+                    progress(f"{now_s:.0f} s: {self.describe()}")
 
     def describe(self) -> str:
         total = sum((counts for counts in self.outcomes.values()), Counter[str]())

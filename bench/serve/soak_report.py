@@ -15,11 +15,13 @@ from rich.text import Text
 
 from ingot.bench.machine import Machine
 from ingot.bench.serve.watch import Sample
+from ingot.bench.table import describe_disturbance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Read = Callable[[Sample], float | None]
+MIN_SENT_SHARE = 0.9  # of the planned requests
 COLUMNS = ("done", "cancelled", "refused", "told why", "failed")
 
 
@@ -34,6 +36,7 @@ class SoakReport:
     machine: Machine
     duration_s: float
     rate: float
+    sent_rate: float  # below `rate` where the client could not keep up
     outcomes: dict[str, dict[str, int]]  # of each kind of client
     output_tokens_per_s: float
     memory_growth_bytes: tuple[int, int] | None
@@ -58,6 +61,9 @@ def render_soak(report: SoakReport) -> RenderableType:
     for action, counts in report.outcomes.items():
         table.add_row(action, *(str(counts.get(column, 0)) for column in COLUMNS))
     lines = [f"{report.output_tokens_per_s:,.0f} output tokens/s"]
+    if report.sent_rate < MIN_SENT_SHARE * report.rate:
+        lines.append(f"the client was too slow itself: it sent {report.sent_rate:.1f} requests/s")
+    lines.extend(str(line) for line in describe_disturbance(report.machine))
     if report.memory_growth_bytes is None:
         lines.append("memory: not watched, or not for long enough")
     else:
