@@ -2,7 +2,7 @@
 
 Every operator is token-major: activations are `[1, n, width]` or, split into heads, `[1, n, heads,
 head_dim]`, with `n` the flattened tokens of all sequences. Attributes are plain Python values, read
-back by `attributes(call)`. The kernels that carry the operators out are picked in `lowering.py`.
+back by `attributes(call)`. The kernels that carry the operators out are picked in `lowering/`.
 """
 
 from __future__ import annotations
