@@ -47,6 +47,8 @@ def measure(
     """Run every load and, with `out` (a .json file), write the report and its plot."""
     if not options.url.startswith(("http://", "https://")):
         raise UsageError(f"{options.url!r} is not an address; it begins with http:// or https://")
+    if options.workload.token_ids and options.endpoint == "chat":
+        raise UsageError("a chat's messages are text: token ids go to /v1/completions only")
     if out is not None and out.suffix != ".json":
         raise UsageError(f"the report is JSON, and its plot goes beside it: {out} isn't .json")
     report = asyncio.run(run_levels(options, progress or (lambda line: None)))
@@ -62,7 +64,8 @@ async def run_levels(options: ServeOptions, progress: Progress) -> ServeReport:
     machine = describe_machine()
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     address, words_per_token = await prepare(options)
-    progress(f"{address.model} at {options.url}, {words_per_token:.2f} words a token")
+    unit = "token ids" if options.workload.token_ids else f"{words_per_token:.2f} words a token"
+    progress(f"{address.model} at {options.url}, {unit}")
     if options.num_warm_ups:
         warm_up = Load(options.num_warm_ups, concurrency=options.num_warm_ups)
         requests = plan_requests(options.workload, options.seed + SEED_STEP, words_per_token)
@@ -89,6 +92,7 @@ async def run_levels(options: ServeOptions, progress: Progress) -> ServeReport:
         prefix_tokens=options.workload.prefix_tokens,
         prefix_groups=options.workload.prefix_groups,
         cancel_share=options.workload.cancel_share,
+        token_ids=options.workload.token_ids,
         slo=options.slo,
         seed=options.seed,
         words_per_token=words_per_token,
@@ -105,4 +109,6 @@ async def prepare(options: ServeOptions) -> tuple[ServerAddress, float]:
     address = ServerAddress(
         options.url, model, options.endpoint, options.api_key, options.extra, options.timeout_s
     )
+    if options.workload.token_ids:
+        return address, 1.0
     return address, options.words_per_token or await calibrate(address)

@@ -81,6 +81,7 @@ class ServeSettings:
     prefix_tokens: int
     prefix_groups: int
     cancel_share: float
+    token_ids: int
     slo: Slo
     seed: int
     words_per_token: float

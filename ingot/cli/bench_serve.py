@@ -59,6 +59,15 @@ def serve(
         int, typer.Option(min=0, help="So many tokens of each prompt are shared with others.")
     ] = 0,
     prefix_groups: Annotated[int, typer.Option(min=1, help="How many such prefixes.")] = 1,
+    token_ids: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Prompts of random token ids below N, of exact lengths. [default: words]",
+            show_default=False,
+        ),
+    ] = 0,
     cancel: Annotated[
         float, typer.Option(min=0, max=1, metavar="SHARE", help="Give up this share midway.")
     ] = 0.0,
@@ -117,6 +126,7 @@ def serve(
                 prefix_tokens,
                 prefix_groups,
                 cancel,
+                token_ids,
             ),
             loads=loads,
             slo=Slo(slo_ttft_ms / 1e3, slo_tpot_ms / 1e3),

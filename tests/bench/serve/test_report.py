@@ -64,7 +64,7 @@ def test_report_as_table_json_and_plot(tmp_path: Path) -> None:
     from rich.console import Console
 
     settings = ServeSettings(
-        "http://x", "demo", "completions", "128", "64", 10, 1, 0.1, SLO, 0, 0.5, {}
+        "http://x", "demo", "completions", "128", "64", 10, 1, 0.1, 0, SLO, 0, 0.5, {}
     )
     loads = (Load(7, concurrency=1), Load(7, concurrency=4), Load(7, rate=3.0))
     levels = tuple(make_level(load) for load in loads)

@@ -8,6 +8,15 @@ from ingot.bench.serve.lengths import parse_lengths
 from ingot.bench.serve.workload import PlannedRequest, Workload, plan_requests
 
 
+def test_token_ids_have_exact_lengths() -> None:
+    requests = plan(20, token_ids=50, prefix_tokens=30)
+    for request in requests:
+        assert isinstance(request.prompt, list) and len(request.prompt) == 40
+        assert all(16 <= token < 50 for token in request.prompt)
+        assert request.prompt[:30] == requests[0].prompt[:30]
+    assert len({tuple(request.prompt) for request in requests}) == 20
+
+
 def plan(count: int, seed: int = 0, **changes: object) -> list[PlannedRequest]:
     lengths = {"prompt_tokens": parse_lengths("40"), "output_tokens": parse_lengths("uniform:2:9")}
     workload = Workload(**{**lengths, **changes})  # type: ignore[arg-type]
