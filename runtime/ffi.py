@@ -1,9 +1,9 @@
 """Turns the installed TVM into its runtime libraries alone: no `tvm` package, no compiler library.
 
 `import tvm` maps the compiler (259 MB); its runtime is two small libraries that stand on
-`apache-tvm-ffi`. And `import tvm_ffi` imports torch wherever torch is installed, which costs
-seconds and hundreds of megabytes: here it is made to believe that there is none, unless the
-application has torch already.
+`apache-tvm-ffi`. And `import tvm_ffi` imports torch and NVIDIA's bindings wherever they are
+installed, which costs seconds and hundreds of megabytes: here it is made to believe that there are
+none, unless the application has them already.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from ingot.errors import IngotError
 
 
 class _HiddenFrom(MetaPathFinder):
-    """Makes one module impossible to import, for one thread only."""
+    """Makes some modules impossible to import, for one thread only."""
 
-    def __init__(self, name: str, thread_id: int) -> None:
-        self.name = name
+    def __init__(self, names: Sequence[str], thread_id: int) -> None:
+        self.names = names
         self.thread_id = thread_id
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname == self.name and threading.get_ident() == self.thread_id:
+        if fullname in self.names and threading.get_ident() == self.thread_id:
             raise ModuleNotFoundError(f"{fullname} is hidden", name=fullname)
         return None
 
 
 @contextmanager
-def _hidden(name: str) -> Iterator[None]:
-    finder = _HiddenFrom(name, threading.get_ident())
+def _hidden(*names: str) -> Iterator[None]:
+    finder = _HiddenFrom(names, threading.get_ident())
     sys.meta_path.insert(0, finder)
     try:
         yield
@@ -48,8 +48,8 @@ def _hidden(name: str) -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
-# A torch that is already imported stays visible: `import` finds it in sys.modules.
-with _hidden("torch"):
+# What is already imported stays visible: `import` finds it in sys.modules.
+with _hidden("torch", "cuda"):
     import tvm_ffi
 
 

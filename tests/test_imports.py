@@ -17,7 +17,6 @@ BUILDER = ROOT / "tests/runtime/toy_artifact.py"
 # Third-party packages that the runtime may import, with those that they need.
 ALLOWED = {
     "annotated_types",
-    "cuda",  # tvm_ffi takes cuda-bindings where the nvrtc extra has installed them
     "ingot",
     "jinja2",
     "markupsafe",
