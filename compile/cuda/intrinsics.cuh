@@ -123,3 +123,19 @@ INGOT_DEVICE void ingot_load_transposed(unsigned *to, const void *row) {
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                : "r"((unsigned)__cvta_generic_to_shared(row)) : "memory");
 }
+
+// Sums that threads of a block, or of all blocks, add to in any order.
+INGOT_DEVICE void ingot_add_shared(unsigned *sum, unsigned value) { atomicAdd(sum, value); }
+
+INGOT_DEVICE void ingot_add_int64(void *sum, long long value) {
+  atomicAdd((unsigned long long *)sum, (unsigned long long)value);
+}
+
+// Whether this is the last of `blocks` blocks to come here; then it sees what the others wrote.
+// One thread of a block calls it, between two barriers.
+INGOT_DEVICE int ingot_is_last(unsigned *counter, int blocks) {
+  __threadfence();
+  const bool is_last = atomicAdd(counter, 1u) == (unsigned)blocks - 1;
+  __threadfence();
+  return is_last;
+}

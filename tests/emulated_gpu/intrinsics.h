@@ -111,3 +111,7 @@ static void ingot_load_transposed(unsigned *to, const void *row) {
   }
   wait_as(AT_WARP);
 }
+
+static void ingot_add_shared(unsigned *sum, unsigned value) { *sum += value; }
+static void ingot_add_int64(void *sum, int64_t value) { *(int64_t *)sum += value; }
+static int ingot_is_last(unsigned *counter, int blocks) { return ++*counter == (unsigned)blocks; }

@@ -1,42 +1,50 @@
-"""The two kernels of sampling on a GPU, one block a row; `sample.py` and `penalize.py` say what.
+"""The two kernels of sampling on a GPU; `sample.py` and `penalize.py` say what.
 
-Thresholds are found as on the CPU, by bisection over the logits' order-preserving integer image,
-each step a pass of the whole block over the row. A token is drawn in two steps: each thread adds up
-its own run of neighbouring logits, one thread walks the runs, then the one that holds the token.
+A row is cut into splits, one block each, since one multiprocessor would read a vocabulary too long.
+Blocks can't wait for each other: every step that needs all of them is a kernel of its own, and the
+last block to end does what the whole row is needed for. One kernel finds the largest logit, five
+the thresholds, digit by digit (`cuda_threshold.py`), one draws; they pass over rows that have no
+use for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from tvm import tirx
 
-from ingot.compile.kernels.cuda_ir import (
-    BlockReducer,
-    Local,
-    barrier,
-    launch,
-    let,
-    shared,
-    strided,
+from ingot.compile.kernels.cuda_ir import Local, launch, let, strided
+from ingot.compile.kernels.sampling.cuda_block import (
+    PER_THREAD,
+    SPLIT,
+    THREADS,
+    Row,
+    SplitBlock,
+    as_integer,
+    key_of,
+    num_splits,
+)
+from ingot.compile.kernels.sampling.cuda_threshold import (
+    ABOVE,
+    FLOOR,
+    IDLE,
+    PREFIX,
+    STAGE,
+    TOP_K,
+    TOP_P,
+    BinSearch,
+    DigitBlock,
+    Search,
 )
 from ingot.compile.kernels.sampling.penalize import PenalizeSpec
 from ingot.compile.kernels.sampling.sample import SampleSpec
-from ingot.compile.kernels.vector_ir import (
-    Buffer,
-    Expr,
-    T,
-    count,
-    index,
-    kernel,
-    otherwise_if,
-)
+from ingot.compile.kernels.vector_ir import Buffer, Expr, T, count, index, kernel, otherwise_if
 from ingot.targets import Target
 
-THREADS = 512
 PENALIZE_THREADS = 128
-# The integer images of minus and plus infinity.
-LEAST_IMAGE, GREATEST_IMAGE = -0x7F800001, 0x7F800000
+NUM_COUNTERS = 6  # of the kernels with a last block
 
 __all__ = ["PenalizeSpec", "SampleSpec", "build_penalize", "build_sample"]
 
@@ -45,149 +53,202 @@ def build_sample(spec: SampleSpec, target: Target) -> tirx.PrimFunc:
     """(logits, temperature, top_k, top_p, min_p, uniform, tokens) -> nothing; writes tokens."""
     m = count("m")
     with kernel("sample") as k:
-        logits = k.argument("logits", (m, spec.vocab_size))
-        temperature = k.argument("temperature", (m,))
-        top_k = k.argument("top_k", (m,), "int32")
-        top_p = k.argument("top_p", (m,))
-        min_p = k.argument("min_p", (m,))
-        uniform = k.argument("uniform", (m,))
-        tokens = k.argument("tokens", (m,), "int32")
-        with launch(m, THREADS) as (row, thread):
-            sampler = RowSampler(spec.vocab_size, logits, row, thread)
-            sampler.find_largest()
-            sampler.weigh(let(temperature[row]))
-            sampler.keep_top_k(let(index(top_k[row]), "int64"))
-            sampler.keep_top_p(let(top_p[row]))
-            sampler.least_weight = let(min_p[row])
-            sampler.draw(let(uniform[row]))
-            with otherwise_if(thread == 0):
-                T.buffer_store(tokens, tirx.Cast("int32", sampler.token.value), [row])
+        sampler = Sampler(
+            m=m,
+            size=spec.vocab_size,
+            logits=k.argument("logits", (m, spec.vocab_size)),
+            temperature=k.argument("temperature", (m,)),
+            top_k=k.argument("top_k", (m,), "int32"),
+            top_p=k.argument("top_p", (m,)),
+            min_p=k.argument("min_p", (m,)),
+            uniform=k.argument("uniform", (m,)),
+            tokens=k.argument("tokens", (m,), "int32"),
+            largest=T.alloc_buffer((m, num_splits(spec.vocab_size)), "float32"),
+            places=T.alloc_buffer((m, num_splits(spec.vocab_size)), "int64"),
+            weights=T.alloc_buffer((m, num_splits(spec.vocab_size)), "int64"),
+            counters=T.alloc_buffer((m, NUM_COUNTERS), "uint32"),
+            search=Search.allocate(m),
+        )
+        sampler.find_largest()
+        sampler.count_first_digit()
+        for number, stage in ((1, TOP_K), (3, TOP_P)):
+            for digit in (1, 2):
+                sampler.count_digit(digit, stage, number + digit - 1)
+        sampler.draw(NUM_COUNTERS - 1)
     return k.function
 
 
-def _ordered(x: Expr) -> Expr:
-    """A float as an integer of the same order (its own inverse on integers)."""
-    bits = let(tirx.reinterpret("int32", x), "int32")
-    return bits ^ ((bits >> 31) & tirx.const(0x7FFFFFFF, "int32"))
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """Emits the kernels. The last five buffers are their own, the first of them one value a split:
+    the largest logit, where it is, and the weight of what may be drawn."""
 
+    m: Expr
+    size: int
+    logits: Buffer
+    temperature: Buffer
+    top_k: Buffer
+    top_p: Buffer
+    min_p: Buffer
+    uniform: Buffer
+    tokens: Buffer
+    largest: Buffer
+    places: Buffer
+    weights: Buffer
+    counters: Buffer
+    search: Search
 
-def _from_ordered(image: Expr) -> Expr:
-    bits = let(tirx.Cast("int32", image), "int32")
-    return tirx.reinterpret("float32", bits ^ ((bits >> 31) & tirx.const(0x7FFFFFFF, "int32")))
-
-
-class RowSampler:
-    """Emits the steps for one row; every thread of the block goes through all of them."""
-
-    def __init__(self, size: int, logits: Buffer, row: Expr, thread: Expr) -> None:
-        self.size, self.logits, self.row, self.thread = size, logits, row, thread
-        self.reducer = BlockReducer(thread, THREADS)
-        self.token = Local(0, "int64")
-        self.threshold = Local(float("-inf"))  # logits below it are not drawn
-        self.least_weight: Expr = tirx.const(0.0, "float32")
+    @contextmanager
+    def _launch(self) -> Iterator[SplitBlock]:
+        splits = index(num_splits(self.size))
+        with launch(splits, THREADS, self.m) as (split, row, thread):
+            yield SplitBlock(self.size, split, row, thread)
 
     def find_largest(self) -> None:
-        best, where = Local(float("-inf")), Local(self.size, "int64")
-        with strided(self.thread, self.size, THREADS) as i:
-            x = let(self.logits[self.row, i])
-            with otherwise_if(tirx.Or(x > best.value, where.value == self.size)):
+        """Of each split, the lowest of equals. Clears what the other kernels add to."""
+        with self._launch() as block:
+            self.search.clear(block)
+            with otherwise_if(tirx.And(block.split == 0, block.thread < NUM_COUNTERS)):
+                T.buffer_store(self.counters, tirx.const(0, "uint32"), [block.row, block.thread])
+            best, place = Local(float("-inf")), Local(self.size, "int64")
+            for i, x in block.values(self.logits):
+                with otherwise_if(x > best.value):
+                    best.set(x)
+                    place.set(i)
+            largest = let(block.reducer.max(best.value))
+            lowest = self._lowest(block, best.value == largest, place.value)
+            with otherwise_if(block.thread == 0):
+                T.buffer_store(self.largest, largest, [block.row, block.split])
+                T.buffer_store(self.places, lowest, [block.row, block.split])
+
+    def _lowest(self, block: SplitBlock, has_it: Expr, place: Expr) -> Expr:
+        mine = tirx.Select(has_it, place, index(self.size))
+        return let(block.reducer.min(mine, "int64"), "int64")
+
+    def _row(self, block: SplitBlock) -> tuple[Row, Expr]:
+        """The row, and the lowest place of its largest logit."""
+        best, place = Local(float("-inf")), Local(self.size, "int64")
+        with strided(block.thread, num_splits(self.size), THREADS) as split:
+            x = let(self.largest[block.row, split])
+            with otherwise_if(x > best.value):
                 best.set(x)
-                where.set(i)
-        self.largest = let(self.reducer.max(best.value))
-        has_it = best.value == self.largest
-        lowest = tirx.Select(has_it, where.value, index(self.size))
-        self.token.set(tirx.Min(self.reducer.min(lowest, "int64"), index(self.size - 1)))
+                place.set(self.places[block.row, split])
+        largest = let(block.reducer.max(best.value))
+        lowest = self._lowest(block, best.value == largest, place.value)
+        return Row(let(self.temperature[block.row]), largest), lowest
 
-    def weigh(self, temperature: Expr) -> None:
-        """At temperature 0 the token that `find_largest` left stays: nothing is searched."""
-        self.is_random = let(tirx.Cast("int32", temperature > 0), "int32")
-        one = tirx.const(1.0, "float32")
-        self.temperature = let(tirx.Select(self.is_random == 1, temperature, one))
+    def _has_top_p(self, row: Expr) -> Expr:
+        return self.top_p[row] < tirx.const(1.0, "float32")
 
-    def weight(self, x: Expr) -> Expr:
-        return tirx.exp((x - self.largest) / self.temperature)
+    def count_first_digit(self) -> None:
+        """Also takes the largest logit, which stays where nothing is drawn."""
+        with self._launch() as block:
+            digit = DigitBlock(block, self.search, 0)
+            row, place = self._row(block)
+            with otherwise_if(tirx.And(block.split == 0, block.thread == 0)):
+                token = tirx.Select(place < self.size, place, index(0))
+                T.buffer_store(self.tokens, tirx.Cast("int32", token), [block.row])
+            k = let(index(self.top_k[block.row]), "int64")
+            has_k = let(tirx.Cast("int32", tirx.And(k > 0, k < self.size)), "int32")
+            filters = tirx.Or(has_k == 1, self._has_top_p(block.row))
+            is_on = tirx.And(row.temperature > 0, filters)
+            is_on = let(tirx.Cast("int32", is_on), "int32")
+            with otherwise_if(is_on == 1):
+                digit.count(block.values(self.logits), row)
 
-    def keep_top_k(self, k: Expr) -> None:
-        is_on = tirx.And(k > 0, k < self.size)
-        goal = tirx.Cast("float32", k)
-        self._raise_threshold(is_on, lambda x: tirx.const(1.0, "float32"), lambda all_: goal)
-
-    def keep_top_p(self, top_p: Expr) -> None:
-        self._raise_threshold(top_p < 1, self.weight, lambda all_: top_p * all_)
-
-    def _mass(self, measure: Callable[[Expr], Expr], threshold: Expr) -> Expr:
-        """What the logits at or above the threshold weigh together."""
-        partial = Local(0.0)
-        with strided(self.thread, self.size, THREADS) as i:
-            x = let(self.logits[self.row, i])
-            with otherwise_if(x >= threshold):
-                partial.set(partial.value + measure(x))
-        return let(self.reducer.sum(partial.value))
-
-    def _raise_threshold(
-        self, is_on: Expr, measure: Callable[[Expr], Expr], goal_of: Callable[[Expr], Expr]
-    ) -> None:
-        """Raise the threshold as far as the logits at or above it still weigh the goal."""
-        search = let(tirx.Cast("int32", tirx.And(is_on, self.is_random == 1)), "int32")
-        with otherwise_if(search == 1):
-            goal = let(goal_of(self._mass(measure, self.threshold.value)))
-            low = Local(index(_ordered(self.threshold.value)), "int64")  # weighs enough
-            high = Local(index(_ordered(self.largest)), "int64")
-            rounds = T.serial(index(32))
-            with rounds:
-                middle = let(
-                    low.value + tirx.truncdiv(high.value - low.value + 1, index(2)), "int64"
-                )
-                mass = self._mass(measure, let(_from_ordered(middle)))
-                enough = let(tirx.Cast("int32", mass >= goal), "int32")
-                high.set(tirx.Select(enough == 1, high.value, tirx.Max(middle - 1, low.value)))
-                low.set(tirx.Select(enough == 1, middle, low.value))
-            self.threshold.set(_from_ordered(low.value))
-
-    def draw(self, uniform: Expr) -> None:
-        """The first index at which the running sum of the kept weights passes uniform * total."""
-        run = -(-self.size // THREADS)
-        runs = shared((THREADS,))
-        partial = Local(0.0)
-        with otherwise_if(self.is_random == 1):
-            start = let(self.thread * run, "int64")
-            with T.serial(index(run)) as step:
-                partial.set(partial.value + self._kept_weight(start + step))
-            T.buffer_store(runs, partial.value, [self.thread])
-        total = self.reducer.sum(partial.value)
-        barrier()
-        with otherwise_if(tirx.And(self.is_random == 1, self.thread == 0)):
-            goal = let(uniform * total)
-            passed, chosen = Local(0.0), Local(-1, "int64")
-            with T.serial(index(THREADS)) as number:
-                with otherwise_if(chosen.value < 0):
-                    after = let(passed.value + runs[number])
-                    with T.If(after > goal):
+                def start() -> None:
+                    bins = BinSearch(block, self.search)
+                    with T.If(has_k == 1):
                         with T.Then():
-                            chosen.set(number)
+                            bins.start_top_k(k)
                         with T.Else():
-                            passed.set(after)
-            # By rounding the last run may fall short of the goal: then its last token is meant.
-            first = let(tirx.Select(chosen.value < 0, index(0), chosen.value * run), "int64")
-            length = tirx.Select(chosen.value < 0, index(self.size), index(run))
-            passed.set(tirx.Select(chosen.value < 0, tirx.const(0.0, "float32"), passed.value))
-            is_found = Local(0, "int32")
-            with T.serial(length) as step:
-                with otherwise_if(is_found.value == 0):
-                    weight = let(self._kept_weight(first + step))
-                    passed.set(passed.value + weight)
-                    with otherwise_if(weight > 0):
-                        self.token.set(first + step)
-                        is_found.set(tirx.Cast("int32", passed.value > goal))
+                            bins.start_top_p(self.top_p[block.row], bins.total())
 
-    def _kept_weight(self, i: Expr) -> Expr:
-        """The weight of logit `i`, 0 where it is not kept or there is none."""
-        at = let(i, "int64")
-        x = let(self.logits[self.row, tirx.Min(at, index(self.size - 1))])
-        weight = let(self.weight(x))
-        kept = tirx.And(x >= self.threshold.value, weight >= self.least_weight)
-        zero = tirx.const(0.0, "float32")
-        return let(tirx.Select(tirx.And(at < self.size, kept), weight, zero))
+                block.when_last(self.counters, 0, start)
+
+    def count_digit(self, number: int, stage: int, counter: int) -> None:
+        """One more digit of the threshold that `stage` looks for, in rows that look for it."""
+        with self._launch() as block:
+            digit = DigitBlock(block, self.search, number)
+            row, _ = self._row(block)
+            now = self.search.get(block.row, STAGE)
+            with otherwise_if(now == stage):
+                digit.count(block.values(self.logits), row)
+
+                def choose() -> None:
+                    bins = BinSearch(block, self.search)
+                    bins.choose(number, by_weight=stage == TOP_P)
+                    if number == 2:
+                        self._end_stage(bins, stage)
+
+                block.when_last(self.counters, counter, choose)
+
+    def _end_stage(self, bins: BinSearch, stage: int) -> None:
+        bins.set(FLOOR, bins.get(PREFIX))
+        bins.set(STAGE, index(IDLE))
+        if stage == TOP_K:
+            has_top_p = let(tirx.Cast("int32", self._has_top_p(bins.block.row)), "int32")
+            with otherwise_if(has_top_p == 1):
+                bins.start_top_p(self.top_p[bins.block.row], bins.get(ABOVE))
+
+    def draw(self, counter: int) -> None:
+        """The first token at which the running sum of weights passes uniform * total."""
+        with self._launch() as block:
+            row, _ = self._row(block)
+            is_random = let(tirx.Cast("int32", row.temperature > 0), "int32")
+            with otherwise_if(is_random == 1):
+                floor = self.search.get(block.row, FLOOR)
+                least = let(self.min_p[block.row])
+
+                def weight(i: Expr, x: Expr) -> Expr:
+                    """0 where a logit may not be drawn."""
+                    plain = row.weight(x)
+                    kept = tirx.And(index(key_of(x)) >= floor, plain >= least)
+                    kept = tirx.And(kept, i < self.size)
+                    return let(tirx.Select(kept, as_integer(plain), index(0)), "int64")
+
+                own = Local(0, "int64")
+                for i, x in block.values(self.logits):
+                    own.set(own.value + weight(i, x))
+                total = let(block.reducer.sum(own.value, "int64"), "int64")
+                with otherwise_if(block.thread == 0):
+                    T.buffer_store(self.weights, total, [block.row, block.split])
+
+                def choose() -> None:
+                    self._choose_token(block, weight)
+
+                block.when_last(self.counters, counter, choose)
+
+    def _choose_token(self, block: SplitBlock, weight: Callable[[Expr, Expr], Expr]) -> None:
+        """Walk the splits, then the one that holds the token: each thread a run of neighbours."""
+        total = Local(0, "int64")
+        with T.serial(index(num_splits(self.size))) as split:
+            total.set(total.value + self.weights[block.row, split])
+        uniform = tirx.Cast("float64", self.uniform[block.row])
+        goal = let(tirx.Cast("int64", uniform * tirx.Cast("float64", total.value)), "int64")
+        chosen, passed = Local(0, "int64"), Local(0, "int64")
+        before = Local(0, "int64")
+        with T.serial(index(num_splits(self.size))) as split:
+            after = let(passed.value + self.weights[block.row, split], "int64")
+            with otherwise_if(tirx.And(passed.value <= goal, goal < after)):
+                chosen.set(split)
+                before.set(passed.value)
+            passed.set(after)
+        first = let(chosen.value * SPLIT + block.thread * PER_THREAD, "int64")
+        last = index(self.size - 1)
+        run = []
+        for part in range(PER_THREAD):
+            i = let(first + part, "int64")
+            run.append((i, weight(i, let(self.logits[block.row, tirx.Min(i, last)]))))
+        own = Local(0, "int64")
+        for _, part in run:
+            own.set(own.value + part)
+        reached = let(before.value + block.sum_before(own.value), "int64")
+        for i, part in run:
+            after = let(reached + part, "int64")
+            with otherwise_if(tirx.And(reached <= goal, goal < after)):
+                T.buffer_store(self.tokens, tirx.Cast("int32", i), [block.row])
+            reached = after
 
 
 def build_penalize(spec: PenalizeSpec, target: Target) -> tirx.PrimFunc:

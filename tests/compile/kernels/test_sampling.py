@@ -11,7 +11,7 @@ from ingot.targets import Target
 from tests.compile.kernels.conftest import Compiled, compile_kernel, normal
 from tests.tolerances import assert_close
 
-VOCABULARY = 5003  # blocks of 1024 or 512 and an odd rest
+VOCABULARY = 8209  # blocks of 4096, 1024 or 512 and an odd rest
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +52,11 @@ def test_no_rows(sample: Compiled) -> None:
 
 
 def test_greedy_takes_the_lowest_index_of_equals(sample: Compiled) -> None:
-    logits = normal(4, VOCABULARY)
-    best = [(0, 5002), (1023, 1024), (5001, 5002), (2048,)]
+    logits = normal(5, VOCABULARY)
+    best = [(0, 8208), (1023, 1024), (8207, 8208), (4095, 4096), (2048,)]
     for row, columns in enumerate(best):
         logits[row, list(columns)] = 9.0
-    tokens = draw(sample, logits, *settings(4, temperature=0), np.zeros(4, np.float32))
+    tokens = draw(sample, logits, *settings(5, temperature=0), np.zeros(5, np.float32))
     assert tokens.tolist() == [columns[0] for columns in best]
 
 
@@ -68,7 +68,7 @@ def test_greedy_where_nothing_is_allowed(sample: Compiled) -> None:
 def test_ties_at_the_threshold_are_all_kept(sample: Compiled, target: Target) -> None:
     m = 300 if target.kind == "cpu" else 40
     logits = np.full((m, VOCABULARY), -5.0, np.float32)
-    equals = [3, 700, 1024, 4999]
+    equals = [3, 700, 1024, 8208]
     logits[:, equals] = 2.0
     uniform = np.linspace(0, 1, m, endpoint=False, dtype=np.float32)
     for given in ({"top_k": 2}, {"top_p": 0.3}, {"min_p": 1.0}):
@@ -81,6 +81,15 @@ def test_never_draws_a_token_of_no_weight(sample: Compiled) -> None:
     logits[:, 1700] = -3.0
     ends = np.array([0, np.nextafter(np.float32(1), np.float32(0))], np.float32)
     assert draw(sample, logits, *settings(2), ends).tolist() == [1700, 1700]
+
+
+def test_zeros_of_both_signs_are_equal(sample: Compiled) -> None:
+    logits = np.full((20, VOCABULARY), -20.0, np.float32)
+    logits[:, 10], logits[:, 5000] = 0.0, -0.0
+    uniform = np.linspace(0, 1, 20, endpoint=False, dtype=np.float32)
+    for given in ({"top_k": 1}, {"top_p": 0.1}):
+        tokens = draw(sample, logits, *settings(20, **given), uniform)
+        assert sorted(set(tokens.tolist())) == [10, 5000]
 
 
 def test_follows_the_distribution(sample: Compiled, target: Target) -> None:
