@@ -195,6 +195,8 @@ class Crowd:
                 if now_s - told_s > duration_s / 10:
                     told_s = now_s
                     progress(f"{now_s:.0f} s: {self.describe()}")
+                    for problem in self.problems():
+                        progress(f"    problem: {problem}")
 
     def describe(self) -> str:
         total = sum((counts for counts in self.outcomes.values()), Counter[str]())
