@@ -11,8 +11,8 @@ from typing import Any
 from tvm import relax, tirx
 
 from ingot.compile.graph import shape_of
-from ingot.compile.kernels.kv_write import cpu as kv_write
-from ingot.compile.kernels.paged_attention import cpu as attention
+from ingot.compile.kernels.kv_write.spec import KvWriteSpec
+from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
 from ingot.compile.lowering.emitter import Emitter
 from ingot.compile.lowering.operators import like, rope_spec
 from ingot.compile.ops import attributes
@@ -61,7 +61,7 @@ class AttentionLowering:
         view = emitter.view(q)
         _, tokens, heads, key_dim = shape_of(q)
         kv_heads, value_dim = (int(extent) for extent in shape_of(v)[2:])
-        spec = attention.PagedAttentionSpec(
+        spec = PagedAttentionSpec(
             num_heads=int(heads),
             kv_heads=kv_heads,
             key_dim=int(key_dim),
@@ -98,7 +98,7 @@ class AttentionLowering:
         emitter = self._emitter
         key, value = emitter.view(k), emitter.view(v)
         kv_heads, key_dim = (int(extent) for extent in shape_of(k)[2:])
-        spec = kv_write.KvWriteSpec(
+        spec = KvWriteSpec(
             kv_heads=kv_heads,
             key_dim=key_dim,
             value_dim=int(shape_of(v)[-1]),

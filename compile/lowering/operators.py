@@ -13,11 +13,12 @@ from typing import Any
 from tvm import relax
 
 from ingot.compile.graph import is_op, shape_of
-from ingot.compile.kernels import embedding, matmul
-from ingot.compile.kernels.activation import cpu as activation
-from ingot.compile.kernels.gather_rows import cpu as gather_rows
-from ingot.compile.kernels.norm import cpu as norm
-from ingot.compile.kernels.rope import cpu as rotary
+from ingot.compile.kernels import matmul
+from ingot.compile.kernels.activation.spec import ActivationSpec
+from ingot.compile.kernels.embedding import EmbeddingSpec
+from ingot.compile.kernels.gather_rows.spec import GatherRowsSpec
+from ingot.compile.kernels.norm.spec import NormSpec
+from ingot.compile.kernels.rope.spec import RopeSpec
 from ingot.compile.lowering.emitter import Emitter, View
 from ingot.compile.ops import attributes
 
@@ -72,7 +73,7 @@ def lower_gated_linear(emitter: Emitter, _var: relax.Var, call: relax.Call) -> r
         weight, *bias = (gates_beside_ups(emitter, expr) for expr in (weight, *bias))
         return like(call_linear(emitter, replace(spec, gate=kind), x, weight, bias), call)
     gate_up = call_linear(emitter, spec, x, weight, bias)
-    apart = activation.ActivationSpec(kind, width, gated="gate_up")
+    apart = ActivationSpec(kind, width, gated="gate_up")
     out = emitter.call("activation", apart, [gate_up], [shape_of(gate_up)[0], width])
     return like(out, call)
 
@@ -91,7 +92,7 @@ def lower_embedding(emitter: Emitter, _var: relax.Var, call: relax.Call) -> rela
     ids, table = call.args
     is_tied = any(is_op(user, "ingot.linear") for _, user in emitter.graph.uses(table))
     matrix = linear_spec(emitter, table, "head" if is_tied else "embedding", has_bias=False)
-    spec = embedding.EmbeddingSpec(
+    spec = EmbeddingSpec(
         vocab_size=matrix.out_features,
         hidden_size=matrix.in_features,
         format=matrix.format,
@@ -106,7 +107,7 @@ def lower_embedding(emitter: Emitter, _var: relax.Var, call: relax.Call) -> rela
 def lower_gather_rows(emitter: Emitter, _var: relax.Var, call: relax.Call) -> relax.Expr:
     x, rows = emitter.flat(call.args[0]), call.args[1]
     width = int(shape_of(x)[1])
-    spec = gather_rows.GatherRowsSpec(width)
+    spec = GatherRowsSpec(width)
     return like(emitter.call("gather_rows", spec, [x, rows], [shape_of(rows)[0], width]), call)
 
 
@@ -138,12 +139,12 @@ def norm_spec(
     *,
     view: View | None = None,
     residual: bool = False,
-) -> norm.NormSpec:
+) -> NormSpec:
     """A norm over the last axis of `x [1, n, ..., width]`; the axes between are rows of a token."""
     rows = 1
     for extent in shape_of(x)[2:-1]:
         rows *= int(extent)
-    return norm.NormSpec(
+    return NormSpec(
         **attributes(call),
         width=int(shape_of(x)[-1]),
         has_weight=len(affine) > 0,
@@ -165,10 +166,10 @@ def lower_rope(emitter: Emitter, _var: relax.Var, call: relax.Call) -> relax.Exp
     return like(emitter.call("rope", spec, operands, [shape_of(x)[1], width]), call)
 
 
-def rope_spec(x: relax.Expr, cos: relax.Expr, view: View, attrs: dict[str, Any]) -> rotary.RopeSpec:
+def rope_spec(x: relax.Expr, cos: relax.Expr, view: View, attrs: dict[str, Any]) -> RopeSpec:
     """The rotation of `x [1, n, heads, head_dim]`, which lies in `view`."""
     heads, head_dim = (int(extent) for extent in shape_of(x)[2:])
-    return rotary.RopeSpec(
+    return RopeSpec(
         num_heads=heads,
         head_dim=head_dim,
         cos_width=int(shape_of(cos)[-1]),
@@ -180,14 +181,14 @@ def rope_spec(x: relax.Expr, cos: relax.Expr, view: View, attrs: dict[str, Any])
 
 def lower_activation(emitter: Emitter, _var: relax.Var, call: relax.Call) -> relax.Expr:
     x = emitter.flat(call.args[0])
-    spec = activation.ActivationSpec(width=int(shape_of(x)[1]), **attributes(call))
+    spec = ActivationSpec(width=int(shape_of(x)[1]), **attributes(call))
     return like(emitter.call("activation", spec, [x], shape_of(x)), call)
 
 
 def lower_gated_activation(emitter: Emitter, _var: relax.Var, call: relax.Call) -> relax.Expr:
     operands = [emitter.flat(operand) for operand in call.args]
     tokens, width = shape_of(operands[0])[0], int(shape_of(call)[-1])
-    spec = activation.ActivationSpec(
+    spec = ActivationSpec(
         width=width, gated="gate_up" if len(operands) == 1 else "separate", **attributes(call)
     )
     return like(emitter.call("activation", spec, operands, [tokens, width]), call)

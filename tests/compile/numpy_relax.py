@@ -16,10 +16,10 @@ from tvm import relax, sym, tirx
 
 from ingot.compile.graph import bindings_of, shape_of
 from ingot.compile.kernels.activation.reference import reference as activation_reference
-from ingot.compile.kernels.norm.cpu import NormSpec
 from ingot.compile.kernels.norm.reference import reference as norm_reference
-from ingot.compile.kernels.rope.cpu import RopeSpec
+from ingot.compile.kernels.norm.spec import NormSpec
 from ingot.compile.kernels.rope.reference import reference as rope_reference
+from ingot.compile.kernels.rope.spec import RopeSpec
 from ingot.compile.ops import attributes
 
 Array = np.ndarray

@@ -5,7 +5,7 @@ from tvm import relax, tirx
 
 from ingot.compile.kernels import build_kernel
 from ingot.compile.kernels.matmul import LinearSpec, packed_tensors
-from ingot.compile.kernels.norm.cpu import NormSpec
+from ingot.compile.kernels.norm.spec import NormSpec
 from ingot.compile.schemes import FORMATS
 from ingot.compile.step_inputs import create_step_inputs
 from ingot.compile.work import describe_work

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 from tvm import tirx
 
+from ingot.compile.kernels.activation.spec import ActivationSpec
 from ingot.compile.kernels.vector_ir import (
     Expr,
     count,
@@ -71,18 +70,6 @@ FUNCTIONS: dict[str, Callable[[Expr, int], Expr]] = {
     "sigmoid": sigmoid,
     "tanh": tanh,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ActivationSpec:
-    """`width` columns out; `gated` says where the gate is: nowhere, in gate_up, or on its own."""
-
-    kind: str
-    width: int
-    gated: Literal["", "gate_up", "separate"] = ""
-
-    def __post_init__(self) -> None:
-        assert self.kind in FUNCTIONS, self
 
 
 def build(spec: ActivationSpec, target: Target) -> tirx.PrimFunc:

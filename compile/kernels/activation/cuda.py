@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tvm import tirx
 
-from ingot.compile.kernels.activation.cpu import ActivationSpec
+from ingot.compile.kernels.activation.spec import ActivationSpec
 from ingot.compile.kernels.cuda_ir import for_elements, let
 from ingot.compile.kernels.vector_ir import Expr, T, count, kernel
 from ingot.targets import Target

@@ -1,15 +1,14 @@
 """out[i, :] = x[rows[i], :], so that only the rows that want logits reach the vocabulary matmul.
 
-x: [n, width] float32; rows: [m], each in [0, n), which the caller has checked; out: [m, width].
+x: [n, width] float32; rows: [m] int32, each in [0, n), which the caller has checked;
+out: [m, width] float32.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from tvm import tirx
 
+from ingot.compile.kernels.gather_rows.spec import GatherRowsSpec
 from ingot.compile.kernels.vector_ir import (
     Expr,
     count,
@@ -26,18 +25,12 @@ from ingot.targets import Target
 UNROLL = 4
 
 
-@dataclass(frozen=True, slots=True)
-class GatherRowsSpec:
-    width: int
-    rows_dtype: Literal["int32", "int64"] = "int32"
-
-
 def build(spec: GatherRowsSpec, target: Target) -> tirx.PrimFunc:
     """(x, rows, out) -> nothing; writes out."""
     n, m = count("n"), count("m")
     with kernel("gather_rows") as k:
         x = k.argument("x", (n, spec.width))
-        rows = k.argument("rows", (m,), spec.rows_dtype)
+        rows = k.argument("rows", (m,), "int32")
         out = k.argument("out", (m, spec.width))
 
         def copy_row(row: Expr) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import tirx
 
 from ingot.compile.kernels.cuda_ir import for_elements, let
-from ingot.compile.kernels.gather_rows.cpu import GatherRowsSpec
+from ingot.compile.kernels.gather_rows.spec import GatherRowsSpec
 from ingot.compile.kernels.vector_ir import Expr, T, count, index, kernel
 from ingot.targets import Target
 
@@ -15,7 +15,7 @@ def build(spec: GatherRowsSpec, target: Target) -> tirx.PrimFunc:
     n, m, width = count("n"), count("m"), spec.width
     with kernel("gather_rows") as k:
         x = k.argument("x", (n, width))
-        rows = k.argument("rows", (m,), spec.rows_dtype)
+        rows = k.argument("rows", (m,), "int32")
         out = k.argument("out", (m, width))
 
         def copy(i: Expr) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import tirx
 
 from ingot.compile.kernels.cuda_ir import BLOCK_THREADS, launch, let, narrow, strided
-from ingot.compile.kernels.kv_write.cpu import KvWriteSpec
+from ingot.compile.kernels.kv_write.spec import KvWriteSpec
 from ingot.compile.kernels.rope.cuda import rotated
 from ingot.compile.kernels.vector_ir import T, count, index, kernel, otherwise_if, pool_dtype
 from ingot.targets import Target

@@ -1,4 +1,4 @@
-"""RMSNorm: y = x / sqrt(mean(x^2) + eps) * (offset + w); LayerNorm: that of x - mean(x), plus b.
+"""RMSNorm: y = x / sqrt(mean(x^2) + eps) * w; LayerNorm: that of x - mean(x), plus b.
 
 x: [n, row_width] float32, of which each token's `rows_per_token` rows of `width` columns from
 `column_offset` are normed one by one (one row: a hidden state; many: the heads of a q-norm).
@@ -8,11 +8,9 @@ between the passes over it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from tvm import tirx
 
+from ingot.compile.kernels.norm.spec import NormSpec
 from ingot.compile.kernels.vector_ir import (
     NUM_CHAINS,
     Expr,
@@ -23,38 +21,12 @@ from ingot.compile.kernels.vector_ir import (
     kernel,
     let,
     load,
-    pool_dtype,
     rows_in_parallel,
     serial_or_once,
     splat,
     store,
-    widen,
 )
 from ingot.targets import Target
-
-
-@dataclass(frozen=True, slots=True)
-class NormSpec:
-    """weight and bias are [width], or [rows_per_token * width] with `weight_per_row`."""
-
-    kind: Literal["rms", "layer"]
-    width: int
-    eps: float
-    has_weight: bool = True
-    has_bias: bool = False
-    weight_offset: float = 0.0
-    residual: bool = False
-    rows_per_token: int = 1
-    row_width: int = 0
-    column_offset: int = 0
-    weight_per_row: bool = False
-    weight_dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        if not self.row_width:
-            object.__setattr__(self, "row_width", self.rows_per_token * self.width)
-        assert self.kind in ("rms", "layer"), self
-        assert self.column_offset + self.rows_per_token * self.width <= self.row_width, self
 
 
 def build(spec: NormSpec, target: Target) -> tirx.PrimFunc:
@@ -63,12 +35,11 @@ def build(spec: NormSpec, target: Target) -> tirx.PrimFunc:
     width, lanes = spec.width, target.float32_lanes
     total_width = spec.rows_per_token * width
     weight_shape = (total_width if spec.weight_per_row else width,)
-    weight_type = pool_dtype(spec.weight_dtype)
     with kernel(f"{spec.kind}_norm") as k:
         x = k.argument("x", (n, spec.row_width))
         residual = k.argument("residual", (n, total_width)) if spec.residual else None
-        weight = k.argument("weight", weight_shape, weight_type) if spec.has_weight else None
-        bias = k.argument("bias", weight_shape, weight_type) if spec.has_bias else None
+        weight = k.argument("weight", weight_shape) if spec.has_weight else None
+        bias = k.argument("bias", weight_shape) if spec.has_bias else None
         total = k.argument("sum", (n, total_width)) if spec.residual else None
         out = k.argument("out", (n, total_width))
 
@@ -114,15 +85,12 @@ def build(spec: NormSpec, target: Target) -> tirx.PrimFunc:
 
             def parameter(buffer: Expr, offset: Expr, lanes: int) -> Expr:
                 column = start + offset if spec.weight_per_row else offset
-                return widen(load(buffer, (column,), lanes), spec.weight_dtype, lanes)
+                return load(buffer, (column,), lanes)
 
             def write(offset: Expr, lanes: int, _: int) -> None:
                 value = centred(offset, lanes) * splat(scale, lanes)
                 if weight is not None:
-                    factor = parameter(weight, offset, lanes)
-                    if spec.weight_offset:
-                        factor = factor + splat(spec.weight_offset, lanes)
-                    value = value * factor
+                    value = value * parameter(weight, offset, lanes)
                 if bias is not None:
                     value = value + parameter(bias, offset, lanes)
                 store(out, (row, start + offset), value, lanes)

@@ -13,8 +13,8 @@ from ingot.compile.kernels.cuda_ir import (
     let,
     strided,
 )
-from ingot.compile.kernels.norm.cpu import NormSpec
-from ingot.compile.kernels.vector_ir import Expr, T, count, kernel, pool_dtype, widen
+from ingot.compile.kernels.norm.spec import NormSpec
+from ingot.compile.kernels.vector_ir import Expr, T, count, kernel
 from ingot.targets import Target
 
 
@@ -23,13 +23,12 @@ def build(spec: NormSpec, target: Target) -> tirx.PrimFunc:
     n, width, rows = count("n"), spec.width, spec.rows_per_token
     total_width = rows * width
     weight_shape = (total_width if spec.weight_per_row else width,)
-    weight_type = pool_dtype(spec.weight_dtype)
     threads = min(BLOCK_THREADS, -(-width // WARP) * WARP)
     with kernel(f"{spec.kind}_norm") as k:
         x = k.argument("x", (n, spec.row_width))
         residual = k.argument("residual", (n, total_width)) if spec.residual else None
-        weight = k.argument("weight", weight_shape, weight_type) if spec.has_weight else None
-        bias = k.argument("bias", weight_shape, weight_type) if spec.has_bias else None
+        weight = k.argument("weight", weight_shape) if spec.has_weight else None
+        bias = k.argument("bias", weight_shape) if spec.has_bias else None
         total = k.argument("sum", (n, total_width)) if spec.residual else None
         out = k.argument("out", (n, total_width))
         with launch(n * rows, threads) as (block, thread):
@@ -60,9 +59,8 @@ def build(spec: NormSpec, target: Target) -> tirx.PrimFunc:
                 value = (found - mean) * scale
                 column = start + i if spec.weight_per_row else i
                 if weight is not None:
-                    factor = widen(weight[column], spec.weight_dtype, 1)
-                    value = value * (factor + spec.weight_offset if spec.weight_offset else factor)
+                    value = value * weight[column]
                 if bias is not None:
-                    value = value + widen(bias[column], spec.weight_dtype, 1)
+                    value = value + bias[column]
                 T.buffer_store(out, value, [row, start + i])
     return k.function

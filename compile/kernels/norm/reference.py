@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from ingot.compile.kernels.norm.cpu import NormSpec
+    from ingot.compile.kernels.norm.spec import NormSpec
 
 Array = NDArray[np.float32]
 
@@ -29,7 +29,7 @@ def reference(
         rows = rows - rows.mean(-1, keepdims=True)
     normed = rows / np.sqrt((rows * rows).mean(-1, keepdims=True) + spec.eps)
     if weight is not None:
-        normed = normed * (weight.reshape(-1, spec.width).astype(np.float64) + spec.weight_offset)
+        normed = normed * weight.reshape(-1, spec.width).astype(np.float64)
     if bias is not None:
         normed = normed + bias.reshape(-1, spec.width)
     return total, normed.reshape(total.shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import tirx
 
 from ingot.compile.kernels.cuda_ir import for_elements, let
-from ingot.compile.kernels.rope.cpu import RopeSpec
+from ingot.compile.kernels.rope.spec import RopeSpec
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T, count, kernel
 from ingot.targets import Target
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from ingot.compile.kernels.rope.cpu import RopeSpec
+    from ingot.compile.kernels.rope.spec import RopeSpec
 
 
 def reference(

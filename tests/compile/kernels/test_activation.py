@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from ingot.compile.kernels.activation.cpu import FUNCTIONS, ActivationSpec
+from ingot.compile.kernels.activation.cpu import FUNCTIONS
 from ingot.compile.kernels.activation.reference import FUNCTIONS as REFERENCES
 from ingot.compile.kernels.activation.reference import reference
+from ingot.compile.kernels.activation.spec import ActivationSpec
 from ingot.targets import Target
 from tests.compile.kernels.conftest import compile_op, normal
 from tests.tolerances import assert_close

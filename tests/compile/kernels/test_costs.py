@@ -4,11 +4,11 @@ import pytest
 
 from ingot.compile.kernels.costs import COSTS, Cost, cost_of
 from ingot.compile.kernels.embedding import EmbeddingSpec
-from ingot.compile.kernels.kv_write.cpu import KvWriteSpec
+from ingot.compile.kernels.kv_write.spec import KvWriteSpec
 from ingot.compile.kernels.matmul import LinearSpec
-from ingot.compile.kernels.norm.cpu import NormSpec
+from ingot.compile.kernels.norm.spec import NormSpec
 from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
-from ingot.compile.kernels.rope.cpu import RopeSpec
+from ingot.compile.kernels.rope.spec import RopeSpec
 from ingot.compile.schemes import FORMATS
 from ingot.targets import resolve_target
 

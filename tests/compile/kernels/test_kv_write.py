@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from ingot.compile.kernels.kv_write.cpu import KvWriteSpec
 from ingot.compile.kernels.kv_write.reference import from_kv_dtype, reference
+from ingot.compile.kernels.kv_write.spec import KvWriteSpec
 from ingot.compile.kernels.paged_attention.spec import has_pairs
-from ingot.compile.kernels.rope.cpu import RopeSpec
 from ingot.compile.kernels.rope.reference import reference as rotate
+from ingot.compile.kernels.rope.spec import RopeSpec
 from ingot.compile.kernels.vector_ir import pool_dtype
 from ingot.targets import Target
 from tests.compile.kernels.conftest import compile_op, in_pairs, normal

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ingot.compile.kernels.rope.cpu import RopeSpec
 from ingot.compile.kernels.rope.reference import reference
+from ingot.compile.kernels.rope.spec import RopeSpec
 from ingot.targets import Target
 from tests.compile.kernels.conftest import compile_op, normal
 from tests.tolerances import assert_close
