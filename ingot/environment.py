@@ -25,6 +25,12 @@ def parse_positive(text: str) -> int:
     return int(text)
 
 
+def parse_switch(text: str) -> bool:
+    if text.lower() not in ("on", "off"):
+        raise ValueError("on or off")
+    return text.lower() == "on"
+
+
 @dataclass(frozen=True, slots=True)
 class Variable:
     """One variable. `parse` raises `ValueError` with what is allowed."""
@@ -43,6 +49,12 @@ VARIABLES: tuple[Variable, ...] = (
         parse_positive,
         None,
         "threads that compiled code runs on; unset means every core",
+    ),
+    Variable(
+        "INGOT_CUDA_GRAPHS",
+        parse_switch,
+        True,
+        "off launches every kernel of a step on a GPU by itself",
     ),
     Variable(
         "INGOT_API_KEYS",

@@ -77,13 +77,13 @@ class EngineCore:
         rows, places = choose_rows(schedule.chunks)
         inputs = build_step_inputs(schedule.chunks, self.pool.page_size_tokens, places)
         self._sampler.start(rows)
-        logits = self.executor.step(inputs)
         self._count(schedule, start_s)
         if not rows:
+            self.executor.step(inputs)
             for chunk in schedule.chunks:
                 self.scheduler.advance(chunk.sequence, chunk.num_tokens)
             return chunks
-        sampled = iter(self._sampler.sample(logits, rows))
+        sampled = iter(self._sampler.run(inputs, rows))
         now_s = self._clock()
         for chunk in schedule.chunks:
             chunks += self._commit(chunk, sampled, now_s)

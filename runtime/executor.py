@@ -10,11 +10,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ingot.environment import read_variable
 from ingot.runtime.artifact.artifact import Artifact
 from ingot.runtime.artifact.manifest import KVSlotRecord
 from ingot.runtime.artifact.weights_file import storage_dtype
 from ingot.runtime.constraints.masks import Masks, mask_logits, mask_penalties
 from ingot.runtime.cuda import CudaMemory
+from ingot.runtime.cuda.graph import DecodeGraphs, bucket_for
+from ingot.runtime.cuda.upload import OnProgress
 from ingot.runtime.ffi import tvm_ffi
 from ingot.runtime.sampling import PenaltyInputs, SamplingInputs
 from ingot.runtime.step_inputs import StepInputs
@@ -26,6 +29,9 @@ class Executor(Protocol):
 
     def step(self, inputs: StepInputs) -> Any:
         """Write the tokens' K and V into the pools and return the logits, `[m, vocab]`."""
+
+    def step_and_sample(self, inputs: StepInputs, sampling: SamplingInputs) -> list[int]:
+        """`step` and `sample` in one, for steps whose logits nobody looks at or changes."""
 
     def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy K and V of all layers from each (source, destination) page to the other."""
@@ -72,6 +78,11 @@ class Memory(Protocol):
     def hold(self, array: NDArray[Any]) -> Any:
         """An array as a tensor, to be kept for long."""
 
+    def hold_all(
+        self, arrays: Sequence[NDArray[Any]], on_progress: OnProgress | None = None
+    ) -> list[Any]:
+        """Many arrays as tensors, to be kept for long."""
+
     def lend(self, arrays: Sequence[NDArray[Any]]) -> list[Any]:
         """Small arrays as tensors, for one call."""
 
@@ -92,10 +103,16 @@ def writable(array: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class CompiledExecutor:
-    """Runs an artifact's functions on the device that it was compiled for."""
+    """Runs an artifact's functions on the device that it was compiled for. While weights are copied
+    to a GPU, `on_progress` is called."""
 
     def __init__(
-        self, artifact: Artifact, *, num_pages: int, num_threads: int | None = None
+        self,
+        artifact: Artifact,
+        *,
+        num_pages: int,
+        num_threads: int | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         manifest = artifact.manifest
         cuda_archs = manifest.target.cuda_archs
@@ -105,10 +122,20 @@ class CompiledExecutor:
         self._functions = manifest.step.functions
         shapes = kv_pool_shapes(manifest.kv_slots, num_pages, manifest.page_size_tokens)
         self._pools = tvm_ffi.Array([self._memory.empty(*pool) for pool in shapes])
-        self._weights = tvm_ffi.Array([self._memory.hold(array) for array in artifact.weights])
+        self._weights = tvm_ffi.Array(self._memory.hold_all(artifact.weights, on_progress))
+        self._graphs: DecodeGraphs | None = None
+        if read_variable("INGOT_CUDA_GRAPHS") and isinstance(self._memory, CudaMemory):
+            self._graphs = DecodeGraphs(
+                self.vm, self._functions, self._memory, self._pools, self._weights
+            )
 
     def step(self, inputs: StepInputs) -> Any:
         return self._run(self._functions.step, inputs)
+
+    def step_and_sample(self, inputs: StepInputs, sampling: SamplingInputs) -> list[int]:
+        if self._graphs is not None and (bucket := bucket_for(inputs)) is not None:
+            return self._graphs.run(bucket, inputs, sampling)
+        return self.sample(self.step(inputs), sampling)
 
     def trace(self, inputs: StepInputs) -> list[NDArray[np.float32]]:
         """A step that shows its inside, for the proof: the logits `[m, vocab]`, then the hidden

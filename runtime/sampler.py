@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
-from typing import Any
 
 from ingot.runtime.constraints.masker import Masker
 from ingot.runtime.executor import Executor
 from ingot.runtime.outputs import TokenLogprob
 from ingot.runtime.sampling import LogitRow, build_penalties, build_sampling, token_logprob
 from ingot.runtime.scheduler import ScheduledChunk
+from ingot.runtime.step_inputs import StepInputs
 
 # A token and its probability, if that was asked for.
 Choice = tuple[int, TokenLogprob | None]
@@ -27,17 +27,22 @@ class Sampler:
         if self._masker is not None:
             self._masker.start(rows)
 
-    def sample(self, logits: Any, rows: Seq[LogitRow]) -> list[Choice]:
-        """One token for each row of logits, and the probability of the row's token where it was
-        asked for: of the prompt's for a row of the prompt, else of the sampled one."""
+    def run(self, inputs: StepInputs, rows: Seq[LogitRow]) -> list[Choice]:
+        """Run the step. One token for each row of logits, and the probability of the row's token
+        where it was asked for: of the prompt's for a row of the prompt, else of the sampled one."""
         asked = [
             (place, num_top)
             for place, row in enumerate(rows)
             if (num_top := _num_top(row)) is not None
         ]
+        penalties = build_penalties(rows)
+        has_masks = self._masker is not None and self._masker.has_masks
+        if not asked and penalties is None and not has_masks:
+            tokens = self._executor.step_and_sample(inputs, build_sampling(rows))
+            return [(token, None) for token in tokens]
+        logits = self._executor.step(inputs)
         # Copied first: penalties change the logits in place.
         raw = [self._executor.read_row(logits, place) for place, _ in asked]
-        penalties = build_penalties(rows)
         if penalties is not None:
             self._executor.penalize(logits, penalties)
         if self._masker is not None:

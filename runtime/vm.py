@@ -6,6 +6,7 @@ starts at a multiple of 64 bytes, or the process dies. `as_tensor` is the only w
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import threading
@@ -99,17 +100,25 @@ class VirtualMachine:
         load_cuda_runtime() if cuda_archs else load_tvm_runtime()
         try:
             # TVM opens a relative path by searching the library path.
-            module = tvm_ffi.load_module(str(code_path.resolve()))
-            self._vm = module["vm_load_executable"]()
+            self._module = tvm_ffi.load_module(str(code_path.resolve()))
+            self._vm = self._module["vm_load_executable"]()
         except (AttributeError, OSError, RuntimeError) as error:
             raise ArtifactCorruptError(f"{code_path} can't be loaded: {error}") from error
         if cuda_archs:
-            attach_kernels(module, code_path.parent, cuda_archs)
+            attach_kernels(self._module, code_path.parent, cuda_archs)
         # The device that tensors are on comes first, the host last.
-        devices = (CUDA, 0, POOLED, CPU, 0, NAIVE) if cuda_archs else (CPU, 0, NAIVE)
-        self._vm["vm_initialization"](*devices)
+        self._devices = (CUDA, 0, POOLED, CPU, 0, NAIVE) if cuda_archs else (CPU, 0, NAIVE)
+        self._vm["vm_initialization"](*self._devices)
         self._configured = threading.local()
         self._functions: dict[str, Any] = {}
+
+    def twin(self) -> VirtualMachine:
+        """Another machine with the same code, to be observed while this one is not."""
+        twin = copy.copy(self)
+        twin._vm = self._module["vm_load_executable"]()
+        twin._vm["vm_initialization"](*self._devices)
+        twin._functions = {}
+        return twin
 
     def call(self, name: str, *args: Any) -> Any:
         """Run one function. Arguments are tensors, or sequences of tensors for tuples."""
@@ -144,6 +153,12 @@ class HostMemory:
 
     def hold(self, array: NDArray[Any]) -> Any:
         return as_tensor(array)
+
+    def hold_all(
+        self, arrays: Sequence[NDArray[Any]], on_progress: Callable[[int, int], None] | None = None
+    ) -> list[Any]:
+        """Nothing is copied, so there is no progress to tell of."""
+        return [as_tensor(array) for array in arrays]
 
     def lend(self, arrays: Sequence[NDArray[Any]]) -> list[Any]:
         """Copies, which the next call with the same shapes overwrites: steps of a batch that

@@ -221,7 +221,7 @@ class NothingToRun:
     def step(self, inputs: StepInputs) -> None:
         return None
 
-    def sample(self, logits: None, sampling: SamplingInputs) -> list[int]:
+    def step_and_sample(self, inputs: StepInputs, sampling: SamplingInputs) -> list[int]:
         return [0] * len(sampling.temperature)
 
 

@@ -58,6 +58,11 @@ class Masker:
             assert self._maker is not None, "a matcher from elsewhere"
             self._pending = self._maker.start(requests)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether some are to be applied to the step's logits."""
+        return self._pending is not None
+
     def apply(self, logits: Any, executor: Executor) -> None:
         """Change the logits in place, after penalties."""
         if self._pending is not None:

@@ -149,12 +149,13 @@ class DraftModel:
             if chunk.is_last:
                 complete.append(copy)
                 rows.append(num_tokens - 1)
-        logits = self.executor.step(build_step_inputs(chunks, self.pool.page_size_tokens, rows))
+        inputs = build_step_inputs(chunks, self.pool.page_size_tokens, rows)
         for chunk in chunks:
             chunk.sequence.num_cached_tokens += chunk.num_tokens
         if not complete:
+            self.executor.step(inputs)
             return [None] * len(copies)
-        tokens = self.executor.sample(logits, greedy(len(complete)))
+        tokens = self.executor.step_and_sample(inputs, greedy(len(complete)))
         found = dict(zip(complete, tokens, strict=True))
         return [found.get(copy) for copy in copies]
 

@@ -5,15 +5,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ingot.compile import pipeline
 from ingot.compile.api import compile_model
 from ingot.errors import ArtifactTargetError
 from ingot.runtime.artifact import load_artifact
 from ingot.runtime.artifact.manifest import device_code_names
 from tests.compile.conftest import MakeCheckpoint, write_checkpoint
-from tests.emulated_gpu.emulator import build_driver, environment
+from tests.emulated_gpu.counts import Counts
+from tests.emulated_gpu.emulator import build_driver, compile_source, environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,6 +45,52 @@ def test_compiles_without_a_gpu(tiny_llama: Path, tmp_path: Path) -> None:
         assert file.read_bytes() == (outs[1] / file.name).read_bytes(), file.name
     with pytest.raises(ArtifactTargetError, match="needs an NVIDIA GPU .sm_80.; this machine has"):
         load_artifact(out)
+
+
+def decode(artifact: Path, driver: Path, **variables: str) -> dict[str, Any]:
+    """The tokens of a batch, and what each step asked of the emulated GPU."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.emulated_gpu.decode", artifact],
+        env=environment(driver, **variables),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    result: dict[str, Any] = json.loads(done.stdout)
+    result["steps"] = [Counts(*step) for step in result["steps"]]
+    return result
+
+
+def test_a_step_that_decodes_is_one_graph(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        pipeline, "cuda_compiler", lambda _: lambda source, _: compile_source(source, tmp_path)
+    )
+    artifact, driver = tmp_path / "artifact", build_driver(tmp_path)
+    compile_model(str(tiny_llama), target="cuda", quant="f32", out=artifact, prove=False)
+    one_by_one = decode(artifact, driver, INGOT_CUDA_GRAPHS="off")
+    assert all(step.graph_launches == 0 for step in one_by_one["steps"])
+    # A GPU that came later runs the assembly of the artifact.
+    graphs = decode(artifact, driver, EMULATED_GPU_CAPABILITY="100")
+    assert graphs["tokens"] == one_by_one["tokens"]
+    steady = Counts(
+        launches=0,
+        graph_launches=1,
+        copies_in=1,
+        copies_out=1,
+        other_copies=0,
+        allocations=0,
+        waits=1,
+    )
+    prefill, *decoded = graphs["steps"]
+    assert prefill.graph_launches == 0
+    # The first step of four (and three) rows, of two and of one is the one that is captured.
+    others = [step for place, step in enumerate(decoded) if place not in (0, 7, 12)]
+    assert others == [steady] * len(others)
+    assert all(step.graph_launches == 1 for step in decoded)
 
 
 # Integer weights by groups and a bfloat16 cache; softcaps, windows and norms with an offset.

@@ -46,7 +46,9 @@ def emulate(source: str, folder: Path) -> Path:
         types = [p.rsplit(" ", 1)[0].replace("__restrict__", "") for p in parameters]
         values = ", ".join(f"*({t}*)arguments[{i}]" for i, t in enumerate(types))
         waits = "true" if _WAITS.search(code[match.end() : end]) else "false"
+        sizes = ", ".join(f"sizeof({t})" for t in types)
         pieces.append(
+            f'extern "C" const unsigned sizes_{name}[] = {{{sizes}, 0}};\n'
             f"static void call_{name}(void **arguments) {{ {name}({values}); }}\n"
             f'extern "C" void launch_{name}(void **arguments, const unsigned *shape) '
             f"{{ run_grid(call_{name}, arguments, {waits}, shape); }}\n"
@@ -78,10 +80,14 @@ def build_driver(folder: Path) -> Path:
         pytest.skip("emulating a GPU needs a C compiler")
     for source, name, more in (
         ("driver.c", "libcuda.so.1", ()),
-        ("runtime.c", "libcudart.so.13", (f"-Wl,--version-script={versions}",)),
+        (
+            "runtime.c",
+            "libcudart.so.13",
+            (f"-Wl,--version-script={versions}", str(folder / "libcuda.so.1")),
+        ),
     ):
-        flags = ["-O1", "-w", "-fPIC", "-shared", f"-Wl,-soname,{name}", *more]
-        target = ["-o", str(folder / name), str(HERE / source), "-ldl"]
+        flags = ["-O1", "-w", "-fPIC", "-shared", f"-Wl,-soname,{name}"]
+        target = ["-o", str(folder / name), str(HERE / source), *more, "-ldl"]
         subprocess.run([compiler, *flags, *target], check=True)
     return folder
 

@@ -1,6 +1,10 @@
-// libcudart.so.13 of a machine without a GPU: device memory is host memory, nothing is asynchronous.
+// libcudart.so.13 of a machine without a GPU: device memory is host memory. Streams, captures and
+// what runs when are driver.c's.
+#include "driver.h"
 #include <stdlib.h>
 #include <string.h>
+
+enum { HOST_TO_DEVICE = 1, DEVICE_TO_HOST = 2, MAX_PINNED = 4096 };
 
 int cudaGetDeviceCount(int *count) { *count = 1; return 0; }
 int cudaSetDevice(int device) { return 0; }
@@ -10,45 +14,96 @@ int cudaDeviceGetAttribute(int *value, int attribute, int device) {
   return 0;
 }
 int cudaGetDeviceProperties(char *properties, int device) { strcpy(properties, "emulated"); return 0; }
-// Memory is given filled with NaN: nothing may rely on zeros.
-int cudaMalloc(void **pointer, size_t size) {
+
+// Memory is given filled with NaN: nothing may rely on zeros. Given and taken back it waits for all
+// work, and can't be while a stream captures.
+static int allocate(void **pointer, size_t size) {
+  int status = emulated_gpu_wait();
+  if (status) return status;
+  ++emulated_gpu_counts[ALLOCATIONS];
   *pointer = aligned_alloc(512, (size + 512) / 512 * 512);
   memset(*pointer, 0xff, size);
   return 0;
 }
-int cudaFree(void *pointer) { free(pointer); return 0; }
-int cudaMallocHost(void **pointer, size_t size) { return cudaMalloc(pointer, size); }
-int cudaFreeHost(void *pointer) { free(pointer); return 0; }
+static int release(void *pointer) {
+  int status = emulated_gpu_wait();
+  if (!status) free(pointer);
+  return status;
+}
+int cudaMalloc(void **pointer, size_t size) { return allocate(pointer, size); }
+int cudaFree(void *pointer) { return release(pointer); }
+
+static struct { const char *start; size_t size; } pinned[MAX_PINNED];
+int cudaMallocHost(void **pointer, size_t size) {
+  for (int i = 0; i < MAX_PINNED; ++i)
+    if (!pinned[i].start) {
+      int status = allocate(pointer, size);
+      pinned[i].start = *pointer, pinned[i].size = size;
+      return status;
+    }
+  return 2; // out of memory
+}
+int cudaFreeHost(void *pointer) {
+  for (int i = 0; i < MAX_PINNED; ++i)
+    if (pinned[i].start == pointer) pinned[i].start = NULL;
+  return release(pointer);
+}
+static int is_pinned(const char *pointer) {
+  for (int i = 0; i < MAX_PINNED; ++i)
+    if (pinned[i].start && pointer >= pinned[i].start && pointer < pinned[i].start + pinned[i].size)
+      return 1;
+  return 0;
+}
 int cudaMemGetInfo(size_t *available, size_t *total) {
   *available = 1UL << 30, *total = 2UL << 30;
   return 0;
 }
+
+// A copy of memory that isn't pinned is done when the call is.
 int cudaMemcpyAsync(void *to, const void *from, size_t size, int kind, void *stream) {
-  memmove(to, from, size);
-  return 0;
+  ++emulated_gpu_counts[kind == HOST_TO_DEVICE   ? COPIES_IN
+                        : kind == DEVICE_TO_HOST ? COPIES_OUT
+                                                 : OTHER_COPIES];
+  const void *host = kind == HOST_TO_DEVICE ? from : to;
+  int status = emulated_gpu_copy(to, from, size, stream);
+  if (status || (kind != HOST_TO_DEVICE && kind != DEVICE_TO_HOST) || is_pinned(host)) return status;
+  return emulated_gpu_wait();
 }
 int cudaMemcpyPeerAsync(void *to, int a, const void *from, int b, size_t size, void *stream) {
-  memmove(to, from, size);
+  return cudaMemcpyAsync(to, from, size, 3, stream);
+}
+
+static int wait(void) {
+  ++emulated_gpu_counts[WAITS];
+  return emulated_gpu_wait();
+}
+int cudaDeviceSynchronize(void) { return wait(); }
+int cudaStreamSynchronize(void *stream) { return wait(); }
+int cudaStreamCreate(void **stream) { *stream = malloc(1); return 0; }
+int cudaStreamCreateWithFlags(void **stream, unsigned flags) { return cudaStreamCreate(stream); }
+int cudaStreamDestroy(void *stream) { free(stream); return 0; }
+int cudaStreamWaitEvent(void *stream, void *event, unsigned flags) { return 0; }
+int cudaEventCreate(void **event) { *event = calloc(1, 1); return 0; }
+int cudaEventDestroy(void *event) { free(event); return 0; }
+int cudaEventElapsedTime(float *time, void *a, void *b) { *time = 1; return 0; }
+int cudaEventRecord(char *event, void *stream) { *event = 1; return 0; }
+// An event that was never recorded is not waited for.
+int cudaEventSynchronize(char *event) { return *event ? wait() : 0; }
+
+int cudaStreamBeginCapture(void *stream, int mode) { return emulated_gpu_begin_capture(stream); }
+int cudaStreamEndCapture(void *stream, void **graph) { return emulated_gpu_end_capture(stream, graph); }
+int cudaGraphInstantiate(void **executable, void *graph, unsigned long long flags) {
+  *executable = graph;
   return 0;
 }
-int cudaEventCreate(void **event) { *event = 0; return 0; }
-int cudaEventDestroy(void *event) { return 0; }
-int cudaEventElapsedTime(float *time, void *a, void *b) { *time = 1; return 0; }
-int cudaEventRecord(void *event, void *stream) { return 0; }
-int cudaEventSynchronize(void *event) { return 0; }
+int cudaGraphLaunch(void *executable, void *stream) {
+  ++emulated_gpu_counts[GRAPH_LAUNCHES];
+  return emulated_gpu_launch_graph(executable, stream);
+}
+int cudaGraphDestroy(void *graph) { return 0; }
+int cudaGraphExecDestroy(void *graph) { return 0; }
+
 const char *cudaGetErrorName(int error) { return "EMULATED_GPU"; }
 const char *cudaGetErrorString(int error) { return "emulated GPU"; }
 int cudaGetLastError(void) { return 0; }
 int cudaPeekAtLastError(void) { return 0; }
-int cudaGraphDestroy(void *graph) { return 0; }
-int cudaGraphExecDestroy(void *graph) { return 0; }
-int cudaGraphInstantiate(void **executable, void *graph, unsigned long long flags) { return 1; }
-int cudaGraphLaunch(void *executable, void *stream) { return 1; }
-int cudaStreamBeginCapture(void *stream, int mode) { return 1; }
-int cudaStreamEndCapture(void *stream, void **graph) { return 1; }
-int cudaStreamCreate(void **stream) { *stream = 0; return 0; }
-int cudaStreamCreateWithFlags(void **stream, unsigned flags) { *stream = 0; return 0; }
-int cudaStreamDestroy(void *stream) { return 0; }
-int cudaDeviceSynchronize(void) { return 0; }
-int cudaStreamSynchronize(void *stream) { return 0; }
-int cudaStreamWaitEvent(void *stream, void *event, unsigned flags) { return 0; }

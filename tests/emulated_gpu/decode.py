@@ -1,0 +1,35 @@
+"""`decode.py ARTIFACT`: run a batch that decodes, in a process that emulates a GPU.
+
+Prints the tokens of each request and what each step asked of the GPU, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from ingot import Engine, SamplingParams
+from tests.emulated_gpu.counts import read_counts
+
+
+def main(artifact: str) -> None:
+    # Lengths differ so that rows fall away: four rows, then three in the same bucket, two, one.
+    lengths = {4: 6, 7: 8, 3: 13, 5: 16}
+    tokens: dict[int, list[int]] = {}
+    steps = []
+    with Engine(artifact, num_pages=16) as engine:
+        for seed, (prompt_tokens, max_tokens) in enumerate(lengths.items()):
+            params = SamplingParams(
+                max_tokens=max_tokens, temperature=seed % 2, seed=seed, ignore_eos=True
+            )
+            engine.add_request(list(range(10 + seed, 10 + seed + prompt_tokens)), params)
+        while engine.has_work:
+            before = read_counts()
+            for chunk in engine.step():
+                tokens.setdefault(chunk.request_id, []).extend(chunk.token_ids)
+            steps.append((read_counts() - before).values())
+    print(json.dumps({"tokens": list(tokens.values()), "steps": steps}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

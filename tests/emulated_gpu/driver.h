@@ -1,0 +1,15 @@
+// What the two emulated libraries share.
+#include <stddef.h>
+
+enum { CAPTURE_UNSUPPORTED = 900, CAPTURE_IMPLICIT = 906, NO_BINARY_FOR_GPU = 209, INVALID_PTX = 218 };
+
+// What was asked for since the process started; kernels of a graph count once, as the graph.
+enum { LAUNCHES, GRAPH_LAUNCHES, COPIES_IN, COPIES_OUT, OTHER_COPIES, ALLOCATIONS, WAITS, NUM_COUNTS };
+extern unsigned long emulated_gpu_counts[NUM_COUNTS];
+
+int emulated_gpu_wait(void);
+int emulated_gpu_copy(void *to, const void *from, size_t size, void *stream);
+int emulated_gpu_is_capturing(void);
+int emulated_gpu_begin_capture(void *stream);
+int emulated_gpu_end_capture(void *stream, void **captured);
+int emulated_gpu_launch_graph(const void *graph, void *stream);

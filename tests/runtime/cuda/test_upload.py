@@ -1,0 +1,46 @@
+"""Weights reach the emulated GPU whole, by two buffers that are waited for."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.emulated_gpu.emulator import build_driver, environment
+
+ROOT = Path(__file__).resolve().parents[3]
+
+CHECK = """
+import numpy as np
+from ingot.runtime.cuda import CudaMemory
+from ingot.runtime.cuda.upload import upload
+from tests.emulated_gpu.counts import read_counts
+rng, memory = np.random.default_rng(1), CudaMemory()
+shapes = [(100,), (101,), (7, 11, 13), (0,), (1,), (99,)]
+arrays = [rng.integers(0, 1000, shape).astype(np.int16) for shape in shapes]
+arrays.append(arrays[2].T)
+tensors = [memory.empty(array.shape, array.dtype) for array in arrays]
+calls, before = [], read_counts()
+upload(arrays, tensors, lambda *bytes: calls.append(bytes), staging_bytes=200)
+counts = read_counts() - before
+pieces = sum(-(-array.nbytes // 200) for array in arrays)
+total = sum(array.nbytes for array in arrays)
+assert counts.copies_in == pieces == len(calls), counts
+assert counts.allocations == 2, counts  # the pinned buffers
+assert counts.waits <= pieces - 2 + 1, counts  # not for a buffer's first use; one at the end
+assert [done for done, _ in calls] == sorted({done for done, _ in calls})
+assert calls[-1] == (total, total)
+for array, tensor in zip(arrays, tensors):
+    np.testing.assert_array_equal(memory.read(tensor), array)
+print("ok")
+"""
+
+
+def test_upload(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK],
+        env=environment(build_driver(tmp_path)),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.stdout == "ok\n", done.stderr
