@@ -13,6 +13,7 @@ import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from tvm import relax
 
+from ingot.compile.graph import is_op
 from ingot.compile.ops import call_op
 
 Converter = Callable[[torch.fx.Node, Any], relax.Expr]
@@ -62,9 +63,14 @@ def _layer_output(node: torch.fx.Node, importer: Any) -> relax.Expr:
 
 
 def _linear(node: torch.fx.Node, importer: Any) -> relax.Expr:
-    """Kept whole, so that a weight keeps its checkpoint layout `[out, in]`."""
+    """Kept whole, so that a weight keeps its checkpoint layout `[out, in]`.
+
+    The linear that reads the gathered rows is the head, which schemes store in its own format.
+    """
     operands = [operand for operand in _operands(node, importer) if operand is not None]
-    return _emit(importer, call_op("linear", operands))
+    made_by = importer.block_builder.lookup_binding(operands[0])
+    role = "head" if is_op(made_by, "ingot.gather_rows") else "linear"
+    return _emit(importer, call_op("linear", operands, role=role))
 
 
 def _matmul(node: torch.fx.Node, importer: Any) -> relax.Expr:

@@ -56,11 +56,9 @@ def call_linear(
     return emitter.call("matmul", spec, operands, [shape_of(operands[0])[0], spec.width])
 
 
-def lower_linear(emitter: Emitter, var: relax.Var, call: relax.Call) -> relax.Expr:
+def lower_linear(emitter: Emitter, _var: relax.Var, call: relax.Call) -> relax.Expr:
     x, weight, *bias = call.args
-    graph = emitter.graph
-    input_before = graph.old_value(graph.old_value(var).args[0])
-    role = "head" if is_op(input_before, "ingot.gather_rows") else "linear"
+    role = attributes(call).get("role", "linear")
     spec = linear_spec(emitter, weight, role, has_bias=bool(bias))
     return like(call_linear(emitter, spec, x, weight, bias), call)
 

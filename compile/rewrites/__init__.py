@@ -14,6 +14,7 @@ from ingot.compile.rewrites.fuse_gated_linear import fuse_gated_linear
 from ingot.compile.rewrites.fuse_norm import fuse_norm, fuse_residual_norm
 from ingot.compile.rewrites.fuse_rope import fuse_rope
 from ingot.compile.rewrites.fuse_rope_write import fuse_rope_write
+from ingot.compile.rewrites.gather_early import gather_early
 from ingot.compile.rewrites.make_linears import make_linears
 from ingot.compile.rewrites.merge_linears import FormatOf, merge_linears
 from ingot.compile.rewrites.sink_layouts import sink_layouts
@@ -48,6 +49,7 @@ REWRITES: tuple[Rewrite, ...] = (
     Rewrite("fuse_gated_linear", _without_formats(fuse_gated_linear)),
     Rewrite("fuse_residual_norm", _without_formats(fuse_residual_norm)),
     Rewrite("fuse_rope_write", _without_formats(fuse_rope_write)),
+    Rewrite("gather_early", _without_formats(gather_early)),
     Rewrite("clean_up", _without_formats(clean_up)),
 )
 

@@ -10,7 +10,7 @@ import tvm
 from tvm import relax
 
 from ingot.compile.graph import Graph, Rewritten, apply_rule, is_op, shape_of
-from ingot.compile.ops import call_op
+from ingot.compile.ops import attributes, call_op
 
 
 def make_linears(module: tvm.IRModule) -> Rewritten:
@@ -33,5 +33,5 @@ def _make_linear(graph: Graph, _var: relax.Var, value: relax.Expr) -> relax.Expr
                 and len(shape_of(bias)) == 1
                 and graph.is_weight(bias)
             ):
-                return call_op("linear", [*linear.args, bias])
+                return call_op("linear", [*linear.args, bias], **attributes(linear))
     return None
