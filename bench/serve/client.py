@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -127,6 +127,7 @@ async def send(
     *,
     due_s: float,
     began: float,
+    on_piece: Callable[[float], None] = lambda time_s: None,
 ) -> Record:
     """Ask, and read to the end, to the planned cancellation, or to what went wrong."""
     clock = time.perf_counter
@@ -149,6 +150,7 @@ async def send(
                         break
                     if has_text(event):
                         pieces.append(clock() - began)
+                        on_piece(pieces[-1])
                     usage = event.get("usage") or usage
                     finished = finished or has_finish(event)
                     if request.cancel_after is not None and len(pieces) >= request.cancel_after:

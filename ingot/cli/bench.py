@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ingot.cli import bench_serve, limits, speculation
+from ingot.cli import bench_latency, bench_serve, limits, speculation
 from ingot.cli.options import Json, TrustRemoteCode
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ app.command("limits")(limits.limits)
 app.command("speculation")(speculation.speculation)
 app.command("serve")(bench_serve.serve)
 app.command("soak")(bench_serve.soak)
+app.command("stall")(bench_latency.stall)
+app.command("prefix")(bench_latency.prefix)
 
 
 @app.command()

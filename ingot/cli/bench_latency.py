@@ -1,0 +1,167 @@
+"""`ingot bench stall` and `ingot bench prefix`: two promises of a running server, measured."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ingot.cli.bench_serve import ApiKey, Model, Seed, Url
+from ingot.cli.options import Json
+
+if TYPE_CHECKING:
+    from ingot.bench.serve.measure import ServeOptions
+    from ingot.bench.serve.prefix import PrefixReport
+    from ingot.bench.serve.stall import StallReport
+
+Repeat = Annotated[int, typer.Option(min=1, help="Times, after one that warms up.")]
+TokenIds = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Prompts of random token ids below N, of exact lengths. [default: words]",
+        show_default=False,
+    ),
+]
+Out = Annotated[Path | None, typer.Option(help="Write the report to this .json file.")]
+
+
+def stall(
+    url: Url,
+    streams: Annotated[int, typer.Option(min=1, help="That run when the prompt comes.")] = 8,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Of the long prompt.")] = 2000,
+    output_tokens: Annotated[
+        int, typer.Option(min=1, help="Of each stream, at most: they must outlast the prompt.")
+    ] = 512,
+    step_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of the server's largest step. [default: what it says]"),
+    ] = None,
+    repeat: Repeat = 5,
+    token_ids: TokenIds = 0,
+    model: Model = None,
+    api_key: ApiKey = None,
+    seed: Seed = 0,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how long a long prompt holds up the streams that run beside it.
+
+    The largest time between two pieces of any stream, beside that of one full step.
+    """
+    import asyncio
+
+    from ingot.bench.serve.stall import measure_stall
+
+    options = make_options(url, output_tokens, token_ids, model, api_key, seed)
+    report = asyncio.run(
+        measure_stall(
+            options,
+            streams=streams,
+            prompt_tokens=prompt_tokens,
+            step_tokens=step_tokens,
+            repeats=repeat,
+            **run_facts(),
+        )
+    )
+    give(asdict(report), describe_stall(report), out, as_json=as_json)
+
+
+def prefix(
+    url: Url,
+    prefix_tokens: Annotated[int, typer.Option(min=1, help="That two requests share.")] = 1000,
+    own_tokens: Annotated[int, typer.Option(min=1, help="Of each request after it.")] = 16,
+    repeat: Repeat = 5,
+    token_ids: TokenIds = 0,
+    model: Model = None,
+    api_key: ApiKey = None,
+    seed: Seed = 0,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what the prefix cache saves a second request that begins as the first did."""
+    import asyncio
+
+    from ingot.bench.serve.prefix import measure_prefix
+
+    report = asyncio.run(
+        measure_prefix(
+            make_options(url, 1, token_ids, model, api_key, seed),
+            prefix_tokens=prefix_tokens,
+            own_tokens=own_tokens,
+            repeats=repeat,
+            **run_facts(),
+        )
+    )
+    give(asdict(report), describe_prefix(report), out, as_json=as_json)
+
+
+def make_options(
+    url: str, output_tokens: int, token_ids: int, model: str | None, api_key: str | None, seed: int
+) -> ServeOptions:
+    from ingot.bench.serve.lengths import Lengths
+    from ingot.bench.serve.measure import ServeOptions
+    from ingot.bench.serve.report import Slo
+    from ingot.bench.serve.workload import Workload
+    from ingot.environment import read_variable
+
+    return ServeOptions(
+        url=url,
+        workload=Workload(
+            Lengths("1", 1, 1),
+            Lengths(str(output_tokens), output_tokens, output_tokens),
+            token_ids=token_ids,
+        ),
+        loads=(),
+        slo=Slo(float("inf"), float("inf")),
+        model=model,
+        api_key=api_key or read_variable("INGOT_API_KEY"),
+        extra={"temperature": 0, "ignore_eos": True},
+        seed=seed,
+    )
+
+
+def run_facts() -> dict[str, Any]:
+    """When and how this ran, and where its progress goes."""
+    import datetime
+    import shlex
+    import sys
+
+    return {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["ingot", *sys.argv[1:]]),
+        "progress": lambda line: print(line, file=sys.stderr, flush=True),
+    }
+
+
+def describe_stall(report: StallReport) -> str:
+    return (
+        f"{report.model}: a prompt of {report.runs[0].prompt_tokens} tokens among "
+        f"{report.streams} streams held none up for more than {report.largest_gap_s * 1e3:.1f} ms; "
+        f"a step of {report.step_tokens} tokens takes {report.bound_s * 1e3:.1f} ms "
+        f"(medians of {len(report.runs)})"
+    )
+
+
+def describe_prefix(report: PrefixReport) -> str:
+    return (
+        f"{report.model}: with {report.prefix_tokens} tokens shared and {report.own_tokens} of "
+        f"its own, a second request's first token takes {report.share:.1%} of the time "
+        f"of the first's (median of {len(report.runs)})"
+    )
+
+
+def give(report: dict[str, Any], sentence: str, out: Path | None, *, as_json: bool) -> None:
+    import json
+
+    from ingot.cli.output import print_json
+
+    if out is not None:
+        out.write_text(json.dumps(report, indent=1) + "\n")
+    if as_json:
+        print_json(report)
+    else:
+        print(sentence)

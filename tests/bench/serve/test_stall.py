@@ -1,0 +1,54 @@
+"""What a long prompt does to streams, and what a shared beginning saves, as clients see it."""
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from ingot.bench.serve.stall import StallRun, split_gaps
+from ingot.cli import app
+from tests.bench.serve.conftest import FakeServer
+
+
+def test_gaps_before_and_during() -> None:
+    usual, during = split_gaps([[1.0, 2.0, 3.5, 5.0, 6.0]], arrived_s=3.0, read_s=4.0)
+    assert usual == [1.0]
+    assert during == [1.5, 1.5]  # the prompt came within the first, and was read within the second
+
+
+def test_a_full_step_and_a_token_are_the_bound() -> None:
+    run = StallRun(100, 0.5, 0.6, last_step_s=0.2, usual_gap_s=0.05, largest_gap_s=0.1)
+    assert run.bound_s == 0.25
+
+
+def test_stalls_are_measured(fake: FakeServer, tmp_path: Path) -> None:
+    out = tmp_path / "stall.json"
+    common = ("--prompt-tokens", "50", "--output-tokens", "200", "--streams", "3", "--repeat", "2")
+    result = CliRunner().invoke(
+        app, ["bench", "stall", fake.url, *common, "--step-tokens", "20", "--out", str(out)]
+    )
+    assert result.exit_code == 0, result.output
+    assert "a prompt of 55 tokens among 3 streams" in result.stdout
+    report = json.loads(out.read_text())
+    assert len(report["runs"]) == 2 and report["step_tokens"] == 20
+    assert all(run["largest_gap_s"] >= fake.token_s for run in report["runs"])
+    assert fake.max_running == 4
+
+
+def test_streams_must_outlast_the_prompt(fake: FakeServer) -> None:
+    arguments = ["--step-tokens", "20", "--output-tokens", "17", "--prompt-tokens", "50"]
+    result = CliRunner().invoke(app, ["bench", "stall", fake.url, *arguments])
+    assert result.exit_code == 1
+    assert "a stream ended before the prompt was read" in result.stderr
+
+
+def test_a_shared_beginning_is_measured(fake: FakeServer, tmp_path: Path) -> None:
+    out = tmp_path / "prefix.json"
+    sizes = ("--prefix-tokens", "40", "--own-tokens", "5", "--repeat", "2")
+    result = CliRunner().invoke(app, ["bench", "prefix", fake.url, *sizes, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert json.loads(out.read_text())["share"] > 0
+    prompts = [body["prompt"].split() for body in fake.bodies[2:]]
+    assert [len(prompt) for prompt in prompts] == [45] * 6
+    assert prompts[2][:40] == prompts[3][:40] != prompts[4][:40]
+    assert prompts[2][40:] != prompts[3][40:]
