@@ -20,6 +20,9 @@ from ingot.runtime.server.settings import LOOPBACK_HOSTS, ServerSettings
 from ingot.runtime.server.state import ServerState
 
 MAX_HEADER_BYTES = 64 * 1024
+# Longer than clients and proxies keep a connection (httpx 5 s, nginx 60): who closes first, and as
+# the other sends, breaks a request. The server must be the last.
+KEEP_ALIVE_S = 75
 StartEngine = Callable[..., Awaitable[ServingEngine]]  # takes an artifact and EngineOptions
 
 
@@ -69,6 +72,7 @@ async def _serve(
         server_header=False,
         lifespan="off",
         timeout_graceful_shutdown=CLOSE_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
         http="h11",  # the other implementation reads headers of any length into memory
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
