@@ -11,7 +11,7 @@ from types import TracebackType
 
 import torch
 
-from ingot.compile.build import host_triple
+from ingot.compile.build import EMBED, host_triple
 from ingot.compile.pipeline import CompiledGraph, GraphOptions
 from ingot.compile.report import Observer
 from ingot.compile.storage import WeightTable
@@ -113,6 +113,7 @@ def write_artifact(
             max_context_tokens=captured.max_context_tokens,
             num_layers=captured.num_layers,
             hidden_size=captured.hidden_size,
+            functions=records.FunctionsRecord(embed=EMBED),
         ),
         kv_slots=tuple(
             records.KVSlotRecord(

@@ -21,6 +21,7 @@ from ingot.runtime.artifact.manifest import LAUNCHES_NAME, KernelRecord, cubin_n
 from ingot.targets import Target
 
 STEP = "step"
+EMBED = "embed"
 
 
 def host_triple(target: Target) -> str:
@@ -63,18 +64,35 @@ def legalize(module: tvm.IRModule) -> tvm.IRModule:
     )(module)
 
 
-def derive_step(module: tvm.IRModule) -> tvm.IRModule:
-    """Add `step`, which is `trace` without the layers' outputs and shares every kernel with it."""
-    trace = module[GRAPH]
-    result = trace.body.body
-    outputs = next(b.value for b in bindings_of(trace) if b.var.same_as(result))
+def derive_functions(module: tvm.IRModule) -> tvm.IRModule:
+    """The graph to the artifact's three functions of a step, which share every kernel.
+
+    Its results are the logits, the layers' outputs and the hidden states that the logits are made
+    of: `step` gives the first, `trace` all but the last, `embed` the last alone.
+    """
+    graph = module[GRAPH]
+    result = graph.body.body
+    outputs = next(b.value for b in bindings_of(graph) if b.var.same_as(result))
     assert isinstance(outputs, relax.Tuple)
-    body = relax.SeqExpr(trace.body.blocks, outputs.fields[0])
-    step = relax.Function(trace.params, body, outputs.fields[0].ty, is_pure=True)
-    step = step.with_attr("global_symbol", STEP)
+    fields = list(outputs.fields)
     derived = tvm.IRModule(dict(module.functions_items()), attrs=module.attrs)
-    derived[STEP] = relax.utils.copy_with_new_vars(step)
-    return relax.transform.DeadCodeElimination([GRAPH, STEP])(derived)
+    results = {STEP: fields[0], GRAPH: relax.Tuple(fields[:-1]), EMBED: fields[-1]}
+    for name, value in results.items():
+        derived[name] = _with_result(graph, name, value)
+    return relax.transform.DeadCodeElimination(list(results))(derived)
+
+
+def _with_result(function: relax.Function, name: str, value: relax.Expr) -> relax.Function:
+    """`function` under another name, giving something else that it computes."""
+    blocks = function.body.blocks
+    if isinstance(value, relax.Tuple):
+        result = relax.Var("result", relax.TupleType([field.ty for field in value.fields]))
+        blocks = [*blocks, relax.BindingBlock([relax.VarBinding(result, value)])]
+        value = result
+    changed = relax.Function(
+        function.params, relax.SeqExpr(blocks, value), value.ty, is_pure=True
+    ).with_attr("global_symbol", name)
+    return relax.utils.copy_with_new_vars(changed)
 
 
 def plan(module: tvm.IRModule) -> tvm.IRModule:

@@ -11,7 +11,7 @@ from pathlib import Path
 import tvm
 from tvm import relax
 
-from ingot.compile.build import derive_step, find_linker, generate, legalize, plan
+from ingot.compile.build import derive_functions, find_linker, generate, legalize, plan
 from ingot.compile.cuda import cuda_compiler
 from ingot.compile.graph import GRAPH, bindings_of
 from ingot.compile.importer import ImportedModel, import_program
@@ -69,7 +69,7 @@ def compile_graph(
         module = legalize(lowered.module)
         observer.dump(module, "legalize")
     with observer.stage("schedule"):
-        module = schedule(derive_step(module), options.target)
+        module = schedule(derive_functions(module), options.target)
         names = [tensor.name for weight in lowered.weights for tensor in weight.tensors]
         work = describe_work(module, names)
         module = add_sampling(module, captured.vocab_size, options.target)

@@ -18,9 +18,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ingot.errors import EngineDead, IngotError, RequestError
 from ingot.runtime.artifact.manifest import Manifest, read_manifest
@@ -37,6 +41,7 @@ from ingot.runtime.engine_messages import (
 )
 from ingot.runtime.engine_stats import EngineStats
 from ingot.runtime.outputs import Chunk, Completion, join_chunks
+from ingot.runtime.pooling import PoolingKind, finish_embedding, take_embedding
 from ingot.runtime.request_options import RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.speculation.build import SpeculationKind
@@ -132,14 +137,14 @@ class AsyncEngine:
     ) -> AsyncGenerator[Chunk, None]:
         """Complete one prompt, chunk by chunk. Leaving the loop early stops the request."""
         tokens = await self._encode(prompt)
-        params = params or SamplingParams()
-        self.limits.check(tokens, params)
+        params, options = params or SamplingParams(), options or RequestOptions()
+        self.limits.check(tokens, params, options)
         if self.failure is not None:
             raise EngineDead(self.failure)
         key = next(self._keys)
         queue: asyncio.Queue[Chunk | IngotError] = asyncio.Queue()
         self._requests[key] = queue
-        self._writer.write(encode(Add(key, tokens, params, options or RequestOptions())))
+        self._writer.write(encode(Add(key, tokens, params, options)))
         is_done = False
         try:
             while not is_done:
@@ -164,6 +169,20 @@ class AsyncEngine:
     ) -> list[Completion]:
         """Complete one prompt."""
         return join_chunks([chunk async for chunk in self.stream(prompt, params, options)])
+
+    async def embed(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        pooling: PoolingKind = "last",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        options: RequestOptions | None = None,
+    ) -> NDArray[np.float32]:
+        """The embedding of one prompt, as `Engine.embed` makes it."""
+        options = replace(options or RequestOptions(), pooling=pooling)
+        chunks = [chunk async for chunk in self.stream(prompt, None, options)]
+        return finish_embedding(take_embedding(chunks), normalize=normalize, dimensions=dimensions)
 
     async def close(self) -> None:
         """Stop all requests and end the process."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from ingot.errors import QueueFull
 from ingot.runtime.constraints.masker import Masker
+from ingot.runtime.embedder import pool_chunks
 from ingot.runtime.engine_stats import Counters, EngineStats, PageState
 from ingot.runtime.executor import Executor
 from ingot.runtime.growth import grow
@@ -70,32 +71,61 @@ class EngineCore:
         start_s = self._clock()
         chunks = self._expire(start_s)
         if self._speculator is not None:
-            self._speculator.propose(self.scheduler.running)
+            running = self.scheduler.running
+            # Where a prompt is read for its embedding, a step's time says nothing about guesses.
+            is_embedding = any(sequence.pooling is not None for sequence in running)
+            self._speculator.propose([] if is_embedding else running)
         schedule = self.scheduler.schedule()
         if not schedule.chunks:
             return chunks
-        rows, places = choose_rows(schedule.chunks)
-        inputs = build_step_inputs(schedule.chunks, self.pool.page_size_tokens, places)
-        self._sampler.start(rows)
         self._count(schedule, start_s)
-        if not rows:
-            self.executor.step(inputs)
-            for chunk in schedule.chunks:
-                self.scheduler.advance(chunk.sequence, chunk.num_tokens)
-            return chunks
-        sampled = iter(self._sampler.run(inputs, rows))
-        now_s = self._clock()
-        for chunk in schedule.chunks:
-            chunks += self._commit(chunk, sampled, now_s)
+        embedding = [chunk for chunk in schedule.chunks if chunk.sequence.pooling is not None]
+        if embedding:
+            chunks += self._embed(embedding)
+            generating = [chunk for chunk in schedule.chunks if chunk.sequence.pooling is None]
+            return chunks + (self._generate(generating) if generating else [])
+        chunks += self._generate(schedule.chunks)
         if self._speculator is not None:
             self._speculator.record(schedule, self._clock() - start_s)
+        return chunks
+
+    def _generate(self, scheduled: Seq[ScheduledChunk]) -> list[Chunk]:
+        """Run chunks of sequences that are continued, and commit what is sampled."""
+        rows, places = choose_rows(scheduled)
+        inputs = build_step_inputs(scheduled, self.pool.page_size_tokens, places)
+        self._sampler.start(rows)
+        if not rows:
+            self.executor.step(inputs)
+            for chunk in scheduled:
+                self.scheduler.advance(chunk.sequence, chunk.num_tokens)
+            return []
+        sampled = iter(self._sampler.run(inputs, rows))
+        now_s = self._clock()
+        return [given for chunk in scheduled for given in self._commit(chunk, sampled, now_s)]
+
+    def _embed(self, scheduled: Seq[ScheduledChunk]) -> list[Chunk]:
+        """Run chunks of prompts whose embeddings are wanted: the head is left out."""
+        pool_chunks(self.executor, scheduled, self.pool.page_size_tokens)
+        now_s = self._clock()
+        chunks: list[Chunk] = []
+        for chunk in scheduled:
+            sequence, is_last = chunk.sequence, chunk.is_last
+            self.scheduler.advance(sequence, chunk.num_tokens)
+            if is_last:
+                assert sequence.pooling is not None
+                vector = sequence.pooling.result()
+                given = Chunk(sequence.request_id, "", (), embedding=vector)
+                chunks += self._finish(sequence, given, "stop", now_s)
         return chunks
 
     def add(
         self, prompt: Seq[int], params: SamplingParams, options: RequestOptions | None = None
     ) -> int:
         """Check a request and let it wait for its turn."""
-        self.limits.check(prompt, params)
+        options = options or RequestOptions()
+        if options.pooling is not None:
+            params = SamplingParams()  # nothing is sampled
+        self.limits.check(prompt, params, options)
         self._check_queue()
         matcher = None
         if params.constraint is not None:
@@ -105,7 +135,7 @@ class EngineCore:
             next(self._ids),
             prompt,
             params,
-            options or RequestOptions(),
+            options,
             limits=self.limits,
             decode=self._decode,
             eos_token_ids=self._eos_token_ids,

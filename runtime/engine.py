@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from numbers import Integral
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ingot.errors import RequestError, UsageError
 from ingot.runtime.artifact.artifact import Artifact, load_artifact
@@ -25,6 +28,8 @@ from ingot.runtime.kv import PagePool
 from ingot.runtime.kv.size import choose_num_pages
 from ingot.runtime.limits import Limits
 from ingot.runtime.outputs import Chunk, Completion, join_chunks
+from ingot.runtime.pooling import PoolingKind, finish_embedding, take_embedding
+from ingot.runtime.prompts import Prompt, as_prompts
 from ingot.runtime.request_options import RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.speculation.build import (
@@ -34,8 +39,6 @@ from ingot.runtime.speculation.build import (
     create_speculator,
 )
 from ingot.runtime.tokenizer import Tokenizer
-
-Prompt = str | Sequence[int]
 
 
 class Engine:
@@ -92,6 +95,7 @@ class Engine:
             max_sequences,
             max_step_tokens,
             max_waiting,
+            can_embed=manifest.step.functions.embed is not None,
         )
         end_token_ids = self.tokenizer.end_token_ids if self.tokenizer else frozenset()
         self._masker = Masker(
@@ -120,22 +124,15 @@ class Engine:
         options: RequestOptions | None = None,
     ) -> list[Completion]:
         """Complete one prompt or several (texts or token ids), together, in their order."""
-        many = _as_prompts(prompts)
+        many = as_prompts(prompts)
         if params is None or isinstance(params, SamplingParams):
             each = [params or SamplingParams()] * len(many)
         else:
             each = list(params)
         if len(each) != len(many):
             raise RequestError(f"there are {len(many)} prompts and {len(each)} sampling params")
-        request_ids: list[int] = []
-        try:
-            for prompt, one in zip(many, each, strict=True):
-                request_ids.append(self._claim(prompt, one, options))
-            followed = [join_chunks(self._follow(request_id)) for request_id in request_ids]
-            return [completion for completions in followed for completion in completions]
-        finally:
-            for request_id in request_ids:
-                self._release(request_id)
+        answers = self._run(many, each, options)
+        return [completion for chunks in answers for completion in join_chunks(chunks)]
 
     def stream(
         self,
@@ -149,6 +146,27 @@ class Engine:
             yield from self._follow(request_id)
         finally:
             self._release(request_id)
+
+    def embed(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        *,
+        pooling: PoolingKind = "last",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        options: RequestOptions | None = None,
+    ) -> NDArray[np.float32]:
+        """The embeddings of one prompt or several, `[prompts, width]`: the model's last hidden
+        states, after its last norm, of the last token or the mean over all. `dimensions` keeps
+        the first so many; `normalize` then makes the length 1."""
+        many = as_prompts(prompts)
+        options = replace(options or RequestOptions(), pooling=pooling)
+        answers = self._run(many, [SamplingParams()] * len(many), options)
+        vectors = [
+            finish_embedding(take_embedding(chunks), normalize=normalize, dimensions=dimensions)
+            for chunks in answers
+        ]
+        return np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
 
     def chat(
         self,
@@ -237,6 +255,22 @@ class Engine:
             raise RequestError("the prompt is empty; it needs at least one character")
         return self._tokenizer().encode(prompt)
 
+    def _run(
+        self,
+        prompts: Sequence[Prompt],
+        params: Sequence[SamplingParams],
+        options: RequestOptions | None,
+    ) -> list[list[Chunk]]:
+        """All chunks of each prompt, run together."""
+        request_ids: list[int] = []
+        try:
+            for prompt, one in zip(prompts, params, strict=True):
+                request_ids.append(self._claim(prompt, one, options))
+            return [list(self._follow(request_id)) for request_id in request_ids]
+        finally:
+            for request_id in request_ids:
+                self._release(request_id)
+
     def _claim(
         self, prompt: Prompt, params: SamplingParams | None, options: RequestOptions | None
     ) -> int:
@@ -273,12 +307,3 @@ class Engine:
 def _no_text(tokens: Sequence[int]) -> str:
     """What tokens read as without a tokenizer."""
     return ""
-
-
-def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    if isinstance(prompts, str):
-        return [prompts]
-    many = list(prompts)
-    if many and all(isinstance(item, Integral) for item in many):
-        return [many]  # type: ignore[list-item]  # one prompt of token ids
-    return many  # type: ignore[return-value]

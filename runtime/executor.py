@@ -33,6 +33,10 @@ class Executor(Protocol):
     def step_and_sample(self, inputs: StepInputs, sampling: SamplingInputs) -> list[int]:
         """`step` and `sample` in one, for steps whose logits nobody looks at or changes."""
 
+    def embed(self, inputs: StepInputs) -> NDArray[np.float32]:
+        """As `step`, but the hidden states that the logits would be made of, `[m, width]`, on the
+        host. Valid until the next call."""
+
     def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy K and V of all layers from each (source, destination) page to the other."""
 
@@ -136,6 +140,10 @@ class CompiledExecutor:
         if self._graphs is not None and (bucket := bucket_for(inputs)) is not None:
             return self._graphs.run(bucket, inputs, sampling)
         return self.sample(self.step(inputs), sampling)
+
+    def embed(self, inputs: StepInputs) -> NDArray[np.float32]:
+        assert self._functions.embed is not None, "an artifact without embeddings"
+        return self._memory.read(self._run(self._functions.embed, inputs))
 
     def trace(self, inputs: StepInputs) -> list[NDArray[np.float32]]:
         """A step that shows its inside, for the proof: the logits `[m, vocab]`, then the hidden

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ingot.errors import RequestError
+from ingot.runtime.request_options import RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """max_waiting is None when any number of requests may wait."""
+    """max_waiting is None when any number of requests may wait; `can_embed` says whether the
+    artifact has a function for embeddings."""
 
     vocab_size: int
     max_context_tokens: int
@@ -19,9 +21,18 @@ class Limits:
     max_sequences: int
     max_step_tokens: int
     max_waiting: int | None = None
+    can_embed: bool = False
 
-    def check(self, prompt: Sequence[int], params: SamplingParams) -> None:
+    def check(
+        self, prompt: Sequence[int], params: SamplingParams, options: RequestOptions | None = None
+    ) -> None:
         """Raise if a request can't be run, however long it waits."""
+        is_embedding = options is not None and options.pooling is not None
+        if is_embedding and not self.can_embed:
+            raise RequestError(
+                "the artifact has no function for embeddings",
+                hint="compile the model again with this version of Ingot",
+            )
         params.check_vocabulary(self.vocab_size)
         if not len(prompt):
             raise RequestError("the prompt is empty; it needs at least one token")
@@ -29,15 +40,17 @@ class Limits:
             raise RequestError(
                 f"the prompt has a token outside 0 to {self.vocab_size - 1}, the model's tokens"
             )
-        if len(prompt) >= self.max_context_tokens:
+        num_tokens = len(prompt) + (0 if is_embedding else 1)
+        included = "" if is_embedding else ", the answer's included"
+        if num_tokens > self.max_context_tokens:
             raise RequestError(
                 f"the prompt has {len(prompt)} tokens; the model's context holds "
-                f"{self.max_context_tokens}, the answer's included"
+                f"{self.max_context_tokens}{included}"
             )
-        if len(prompt) >= self.cache_tokens:
+        if num_tokens > self.cache_tokens:
             raise RequestError(
                 f"the prompt has {len(prompt)} tokens; the KV cache holds "
-                f"{self.cache_tokens}, the answer's included",
+                f"{self.cache_tokens}{included}",
                 hint="give the engine more `num_pages` or `kv_memory_bytes`",
             )
 

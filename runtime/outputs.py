@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-# stop: an end token or a stop string; length: max_tokens or the end of the context; timeout: the
-# request's own; error: this request failed while it ran, and no other
+import numpy as np
+from numpy.typing import NDArray
+
+# stop: an end token or a stop string, or the embedding is there; length: max_tokens or the end of
+# the context; timeout: the request's own; error: this request failed while it ran, and no other
 FinishReason = Literal["stop", "length", "abort", "timeout", "error"]
 
 
@@ -63,6 +66,7 @@ class Chunk:
     is_last: bool = False
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
     error: str = ""  # what happened, with the reason "error"
+    embedding: NDArray[np.float32] | None = field(default=None, compare=False)  # of the prompt
 
 
 @dataclass(frozen=True, slots=True)

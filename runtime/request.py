@@ -9,6 +9,7 @@ from ingot.runtime.constraints.matcher import Matcher
 from ingot.runtime.draws import draw_key
 from ingot.runtime.limits import Limits
 from ingot.runtime.outputs import Chunk
+from ingot.runtime.pooling import Pooling
 from ingot.runtime.request_options import RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.sequence import Sequence
@@ -81,6 +82,7 @@ def create_request(
     """The outputs of a checked request. The first reads the prompt; the others fork from it."""
     eos = frozenset() if params.ignore_eos else eos_token_ids
     is_ranked = params.num_outputs > params.n
+    max_tokens = params.max_tokens if options.pooling is None else 0
     tokens = [int(token) for token in prompt]
     outputs = [
         Sequence(
@@ -89,7 +91,7 @@ def create_request(
             tokens=list(tokens),
             num_prompt_tokens=len(tokens),
             params=params,
-            max_total_tokens=limits.longest(len(tokens), params.max_tokens),
+            max_total_tokens=limits.longest(len(tokens), max_tokens),
             text=TextStream(decode, tokens, params.stop_strings),
             draw_key=draw_key(params.seed, index),
             end_token_ids=eos | frozenset(params.stop_token_ids),
@@ -98,6 +100,7 @@ def create_request(
             shares_pages=options.prefix_cache,
             cache_salt=options.cache_salt,
             matcher=None if matcher is None else matcher.copy(),
+            pooling=None if options.pooling is None else Pooling(options.pooling, len(tokens)),
             arrival_s=now_s,
         )
         for index in range(params.num_outputs)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ingot.errors import RequestError
+from ingot.runtime.pooling import POOLING_KINDS, PoolingKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,12 +17,15 @@ class RequestOptions:
     timeout_s     the request ends with the reason "timeout" after this time, None for never
     prefix_cache  take pages of earlier prompts that begin alike, and leave its own for later ones
     cache_salt    requests share cached pages only with those of the same salt
+    pooling       "mean" or "last": the answer is the prompt's embedding, of all tokens or of the
+                  last one, and no text; the sampling parameters are not used
     """
 
     priority: int = 0
     timeout_s: float | None = None
     prefix_cache: bool = True
     cache_salt: str = ""
+    pooling: PoolingKind | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.priority, int) or isinstance(self.priority, bool):
@@ -33,3 +37,7 @@ class RequestOptions:
             raise RequestError(f"timeout_s is {timeout!r}; it is a finite number above 0")
         if not isinstance(self.cache_salt, str):
             raise RequestError(f"cache_salt is {self.cache_salt!r}; it is a string")
+        if self.pooling is not None and self.pooling not in POOLING_KINDS:
+            raise RequestError(
+                f"pooling is {self.pooling!r}; it is one of {', '.join(POOLING_KINDS)}"
+            )

@@ -236,8 +236,7 @@ class Scheduler:
         return True
 
     def _find_pages(self, sequence: Sequence) -> list[int]:
-        # The logits before a prompt's tokens come only from computing it.
-        if not sequence.shares_pages or sequence.num_missing_prompt_logprobs:
+        if not sequence.shares_pages or sequence.needs_all_rows:
             return []
         page_size = self.pool.page_size_tokens
         extend_page_hashes(sequence.page_hashes, sequence.tokens, page_size, sequence.cache_salt)

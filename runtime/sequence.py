@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ingot.runtime.constraints.matcher import Matcher
 from ingot.runtime.outputs import RequestStats, TokenLogprob
+from ingot.runtime.pooling import Pooling
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.text_stream import TextStream
 from ingot.runtime.token_table import TokenTable
@@ -35,6 +36,7 @@ class Sequence:
     cache_salt: str = ""
     forks: list[Sequence] = field(default_factory=list)
     matcher: Matcher | None = None  # where the output stands in its constraint
+    pooling: Pooling | None = None  # the prompt's embedding is wanted, and no output
 
     arrival_s: float = 0.0
     start_s: float | None = None
@@ -74,6 +76,14 @@ class Sequence:
         if self.params.prompt_logprobs is None:
             return 0
         return self.num_prompt_tokens - 1 - len(self.prompt_logprobs)
+
+    @property
+    def needs_all_rows(self) -> bool:
+        """Whether each token of the prompt must be computed, cached or not: what is wanted of it
+        is no longer known when its keys and values are."""
+        if self.pooling is not None:
+            return self.pooling.needs_all_rows
+        return self.num_missing_prompt_logprobs > 0
 
 
 def measure(sequence: Sequence, now_s: float) -> RequestStats:

@@ -27,7 +27,8 @@ NUM_STEP_INPUTS = 3
 class ImportedModel:
     """A Relax module and the checkpoint tensor behind each of its weights.
 
-    The function `trace` returns `(logits [1, m, vocab], hidden_0 [1, n, width], hidden_1, ...)`.
+    The function `trace` returns `(logits [1, m, vocab], hidden_0 [1, n, width], hidden_1, ...,
+    normed [1, m, width])`, the last of which is what the logits are made of.
     """
 
     module: tvm.IRModule
@@ -114,19 +115,26 @@ def _location(node: Any) -> str:
 
 
 def _expose_layer_outputs(module: tvm.IRModule, used: set[str]) -> tvm.IRModule:
-    """Return the marked hidden states beside the logits; drop markers and unused weights."""
+    """Return the marked hidden states and the rows before the head beside the logits; drop markers
+    and unused weights."""
     function = module["main"]
     graph = Graph(function)
     hidden: dict[int, relax.Expr] = {}
+    before_head: list[relax.Expr] = []
 
-    def unmark(_graph: Graph, _var: relax.Var, value: relax.Expr) -> relax.Expr | None:
-        if not is_op(value, "ingot.layer_output"):
-            return None
-        hidden[attributes(value)["layer"]] = value.args[0]
-        return value.args[0]
+    def unmark(graph: Graph, _var: relax.Var, value: relax.Expr) -> relax.Expr | None:
+        if is_op(value, "ingot.layer_output"):
+            hidden[attributes(value)["layer"]] = value.args[0]
+            return value.args[0]
+        if is_op(value, "ingot.gather_rows"):
+            before_head.append(graph.emit(value))
+            return before_head[-1]
+        return None
 
     def outputs(result: relax.Expr) -> relax.Expr:
-        return relax.Tuple([result, *(hidden[layer] for layer in sorted(hidden))])
+        # The model's own code gathers once, the rows that it is asked for.
+        (normed,) = before_head
+        return relax.Tuple([result, *(hidden[layer] for layer in sorted(hidden)), normed])
 
     rewritten = graph.run(unmark, outputs)
     keep = {"num_input": NUM_STEP_INPUTS}

@@ -44,6 +44,10 @@ def serve(
         str | None,
         typer.Option(help="hermes, xml, mistral, pythonic or llama3. [default: by the template]"),
     ] = None,
+    pooling: Annotated[
+        str,
+        typer.Option(metavar="last|mean", help="What embeddings are made of, if not said."),
+    ] = DEFAULTS.pooling,
     threads: Threads = None,
     max_sequences: Annotated[
         int | None, typer.Option(min=1, help="Requests that run at the same time.")
@@ -121,6 +125,7 @@ def serve(
         drain_s=drain_seconds,
         chat_template=None if chat_template is None else read_template(chat_template),
         tool_parser=tool_parser,
+        pooling=pooling,  # type: ignore[arg-type]  # checked there
     )
     given = {
         "num_threads": threads or read_variable("INGOT_NUM_THREADS"),

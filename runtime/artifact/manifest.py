@@ -111,12 +111,14 @@ class SchemeRecord(Record):
 
 
 class FunctionsRecord(Record):
-    """The names of the functions in `model.so`."""
+    """The names of the functions in `model.so`. Artifacts made before there was `embed` have none,
+    and run all the same."""
 
     step: str = "step"
     trace: str = "trace"
     sample: str = "sample"
     penalize: str = "penalize"
+    embed: str | None = None
 
 
 class StepRecord(Record):

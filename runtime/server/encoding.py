@@ -30,15 +30,20 @@ async def encode_text(
     return await asyncio.to_thread(encode, text, add_special_tokens=add_special_tokens)
 
 
-async def encode_prompts(state: ServerState, prompt: Prompt) -> list[list[int]]:
+async def encode_prompts(
+    state: ServerState, prompt: Prompt, *, param: str = "prompt"
+) -> list[list[int]]:
     """One prompt or several, texts or token ids."""
     if isinstance(prompt, str):
-        return [await encode_text(state, prompt)]
+        return [await encode_text(state, prompt, param=param)]
     if isinstance(prompt[0], int):
         return [prompt]
     if len(prompt) > state.settings.max_choices:
         raise bad_request(
             f"there are {len(prompt)} prompts; this server takes {state.settings.max_choices}",
-            "prompt",
+            param,
         )
-    return [await encode_text(state, each) if isinstance(each, str) else each for each in prompt]
+    return [
+        await encode_text(state, each, param=param) if isinstance(each, str) else each
+        for each in prompt
+    ]

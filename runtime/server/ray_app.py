@@ -131,9 +131,9 @@ class ReplicatedEngine:
     ) -> AsyncGenerator[Chunk, None]:
         """As `AsyncEngine.stream`, from the replica that suits the prompt best."""
         tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        params = params or SamplingParams()
-        self.limits.check(tokens, params)
-        chunks = self._stream.remote(Job(tokens, params, options or RequestOptions()))
+        params, options = params or SamplingParams(), options or RequestOptions()
+        self.limits.check(tokens, params, options)
+        chunks = self._stream.remote(Job(tokens, params, options))
         is_done = False
         try:
             async for chunk in chunks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ingot.errors import UsageError
+from ingot.runtime.pooling import POOLING_KINDS, PoolingKind
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
@@ -26,6 +27,7 @@ class ServerSettings:
     drain_s             how long running requests may take after SIGTERM
     chat_template       Jinja text used instead of the model's own
     tool_parser         name of the format of tool calls, None to tell it from the chat template
+    pooling             what embeddings are made of if not said: the "last" token or the "mean"
     num_traces          how many requests `/v1/requests/{id}` remembers
     """
 
@@ -41,6 +43,7 @@ class ServerSettings:
     drain_s: float = 30.0
     chat_template: str | None = None
     tool_parser: str | None = None
+    pooling: PoolingKind = "last"
     num_traces: int = 1000
 
     def __post_init__(self) -> None:
@@ -50,6 +53,10 @@ class ServerSettings:
         for name in ("drain_s", "num_traces"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; it is 0 or more")
+        if self.pooling not in POOLING_KINDS:
+            raise UsageError(
+                f"pooling is {self.pooling!r}; it is one of {', '.join(POOLING_KINDS)}"
+            )
         for origin in self.cors_origins:
             if origin != "*" and not origin.startswith(("http://", "https://")):
                 raise UsageError(

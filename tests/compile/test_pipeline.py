@@ -65,9 +65,10 @@ def expected(imported: ImportedModel) -> list[np.ndarray]:
     return evaluate(imported.module, arguments(imported.module))
 
 
-def test_import_gives_logits_and_each_layer(expected: list[np.ndarray]) -> None:
-    hidden = (1, NUM_TOKENS, TINY_LLAMA["hidden_size"])
-    assert [e.shape for e in expected] == [(1, 2, TINY_LLAMA["vocab_size"]), *[hidden] * LAYERS]
+def test_import_gives_logits_each_layer_and_what_the_head_reads(expected: list[np.ndarray]) -> None:
+    width = TINY_LLAMA["hidden_size"]
+    logits, hidden, normed = (1, 2, TINY_LLAMA["vocab_size"]), (1, NUM_TOKENS, width), (1, 2, width)
+    assert [e.shape for e in expected] == [logits, *[hidden] * LAYERS, normed]
 
 
 @pytest.mark.parametrize("disabled", [(), *((name,) for name in REWRITE_NAMES), REWRITE_NAMES])

@@ -98,6 +98,9 @@ class FakeExecutor:
             assert self.history[mine] == hash((int(before), int(token))), "another text's page"
         return np.array([self._row(inputs, row) for row in inputs.logit_rows], np.float32)
 
+    def embed(self, inputs: StepInputs) -> np.ndarray:
+        return self.step(inputs)  # the toy model has no head
+
     def step_and_sample(self, inputs: StepInputs, sampling: SamplingInputs) -> list[int]:
         return self.sample(self.step(inputs), sampling)
 

@@ -93,7 +93,8 @@ def toy_manifest(**changes: Any) -> Any:
             "vocab_size": VOCAB,
             "max_context_tokens": MAX_CONTEXT,
             "num_layers": 1,
-            "hidden_size": 1,
+            "hidden_size": VOCAB,
+            "functions": {"embed": "embed"},
         },
         "kv_slots": [
             {"kv_heads": 1, "key_dim": 1, "value_dim": 1, "window": 0, "dtype": "float32"}
@@ -156,7 +157,8 @@ def build_store_and_score() -> Any:
 
 
 def add_step(builder: Any, kernel: Any, name: str, *, is_trace: bool) -> None:
-    """`step`, or `trace`, whose only hidden state is the positions."""
+    """`step`, or `embed`, as there is no head after the sums; or `trace`, whose only hidden state
+    is the positions."""
     from tvm import relax, tirx
 
     from ingot.compile.step_inputs import create_step_inputs
@@ -180,7 +182,7 @@ def add_step(builder: Any, kernel: Any, name: str, *, is_trace: bool) -> None:
 
 
 def build_module() -> Any:
-    """All four functions of an artifact; sampling is the compiler's own."""
+    """All functions of an artifact; sampling is the compiler's own."""
     from tvm import relax
 
     from ingot.compile.sampling_functions import add_sampling
@@ -189,6 +191,7 @@ def build_module() -> Any:
     builder = relax.BlockBuilder()
     kernel = builder.add_func(build_store_and_score(), "store_and_score")
     add_step(builder, kernel, "step", is_trace=False)
+    add_step(builder, kernel, "embed", is_trace=False)
     add_step(builder, kernel, "trace", is_trace=True)
     return add_sampling(builder.get(), VOCAB, resolve_target(toy_manifest().target.name))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import uvicorn
 
@@ -50,7 +51,7 @@ class FakeEngine:
         step = {**toy_manifest().step.model_dump(), "max_context_tokens": CONTEXT}
         step["vocab_size"] = self.tokenizer.vocab_size
         self.model_info: Manifest = toy_manifest(step=step)
-        self.limits = Limits(self.tokenizer.vocab_size, CONTEXT, 1024, 8, 64, 16)
+        self.limits = Limits(self.tokenizer.vocab_size, CONTEXT, 1024, 8, 64, 16, can_embed=True)
         self.died = asyncio.Event()
 
     def stats(self) -> EngineStats:
@@ -67,7 +68,7 @@ class FakeEngine:
             raise EngineDead(self.failure)
         if self.refusal is not None:
             raise self.refusal
-        self.limits.check(prompt, params)
+        self.limits.check(prompt, params, options)
         if self.times_out:
             yield Chunk(0, "", (), (), "timeout", RequestStats(1, 0, 0, 0.0, 0.0, 0.2))
             return
@@ -75,6 +76,11 @@ class FakeEngine:
         self.num_open += 1
         is_done = False
         try:
+            if options.pooling is not None:
+                await self._wait()
+                yield _embedding(prompt, options)
+                is_done = True
+                return
             outputs = [list(self._output(i, prompt, params)) for i in range(params.n)]
             for place in range(max(map(len, outputs))):
                 for index, output in enumerate(outputs):
@@ -134,6 +140,14 @@ class FakeEngine:
 
     async def close(self) -> None:
         self.die(self.failure or "the engine is closed")
+
+
+def _embedding(prompt: Sequence[int], options: RequestOptions) -> Chunk:
+    """The prompt's last token or the mean of all, and its length."""
+    first = prompt[-1] if options.pooling == "last" else sum(prompt) / len(prompt)
+    vector = np.array([first, len(prompt)], np.float32)
+    stats = RequestStats(len(prompt), 0, 0, 0.0, 0.0, 0.2)
+    return Chunk(0, "", (), finish_reason="stop", stats=stats, is_last=True, embedding=vector)
 
 
 def _logprobs(token: int, num_top: int | None) -> tuple[TokenLogprob, ...]:

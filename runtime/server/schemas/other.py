@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ingot.runtime.pooling import PoolingKind
 from ingot.runtime.server.schemas.base import JsonObject, RequestBody, TokenId
 from ingot.runtime.server.schemas.chat import Message, Tool
 from ingot.runtime.server.schemas.completion import Prompt
@@ -17,7 +18,8 @@ class EmbeddingBody(RequestBody):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
     user: str | None = None
-    pooling: Literal["mean", "last"] | None = None
+    pooling: PoolingKind | None = None
+    normalize: bool | None = None
 
 
 class TokenizeBody(RequestBody):

@@ -33,10 +33,12 @@ def test_inputs_then_weights(imported: ImportedModel, captured_llama: CapturedMo
 
 
 def test_outputs(imported: ImportedModel, captured_llama: CapturedModel) -> None:
-    logits, *hidden = imported.module[GRAPH].ret_ty.fields
+    logits, *hidden, normed = imported.module[GRAPH].ret_ty.fields
     assert int(logits.shape.values[-1]) == captured_llama.vocab_size
     assert len(hidden) == captured_llama.num_layers
     assert {int(h.shape.values[-1]) for h in hidden} == {captured_llama.hidden_size}
+    assert int(normed.shape.values[-1]) == captured_llama.hidden_size
+    assert list(normed.shape.values)[:2] == list(logits.shape.values)[:2]
 
 
 def test_markers_are_gone_and_weights_are_whole(imported: ImportedModel) -> None:
