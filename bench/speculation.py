@@ -1,9 +1,10 @@
 """Measures an artifact with and without speculation: prompts to speed-up, acceptance and sameness.
 
 All ways run in turns in one process, on the same prompts: what else the machine does disturbs them
-alike. A turn is several requests for each place in the batch, so that places are filled again as
-outputs end. The first turn warms up and is not counted; prompts are in the prefix cache after it,
-and the governor keeps what it learned.
+alike. The plain way runs as two engines: how far the second is from the first is what the machine
+alone makes of equal ways. A turn is several requests for each place in the batch, so that places
+are filled again as outputs end. The first turn warms up and is not counted; prompts are in the
+prefix cache after it, and the governor keeps what it learned.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ SOURCES = (
 MAX_SOURCE_LINES = 30
 REQUESTS_A_PLACE = 3
 TASKS = ("edit", "write")
+PLAIN, PLAIN_AGAIN = "none", "none again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Way:
 
     task: str
     batch: int
-    speculation: SpeculationKind | None
+    speculation: str  # PLAIN, PLAIN_AGAIN, or the kind
     tokens_per_s: float
     speedup: float
     acceptance: float | None  # of what was proposed; None where nothing was
@@ -101,14 +103,18 @@ def measure_speculation(
 ) -> SpeculationReport:
     """Every way on every task and batch size."""
     machine = describe_machine()
-    kinds: list[SpeculationKind | None] = [None, "prompt-lookup"]
+    kinds: dict[str, SpeculationKind | None] = {
+        PLAIN: None,
+        PLAIN_AGAIN: None,
+        "prompt-lookup": "prompt-lookup",
+    }
     if draft:
-        kinds.append("draft")
+        kinds["draft"] = "draft"
     ways: list[Way] = []
     for batch in batches:
         with ExitStack() as stack:
             engines = {
-                kind: stack.enter_context(
+                name: stack.enter_context(
                     Engine(
                         artifact,
                         num_threads=threads,
@@ -117,16 +123,15 @@ def measure_speculation(
                         draft=draft if kind == "draft" else None,
                     )
                 )
-                for kind in kinds
+                for name, kind in kinds.items()
             }
             for task in TASKS:
                 report_progress(f"{task}, batch {batch}")
                 prompts = [make_prompt(task, index) for index in range(REQUESTS_A_PLACE * batch)]
-                tallies = {kind: Tally([], []) for kind in kinds}
+                tallies = {name: Tally([], []) for name in kinds}
                 for turn in range(turns + 1):
-                    # Nobody has its turn always after the same other.
-                    for kind in kinds[turn % len(kinds) :] + kinds[: turn % len(kinds)]:
-                        _run(engines[kind], prompts, new_tokens, tallies[kind], is_counted=turn > 0)
+                    for name in order_of(turn, list(kinds)):
+                        _run(engines[name], prompts, new_tokens, tallies[name], is_counted=turn > 0)
                 ways += compare(task, batch, tallies)
     num_threads = threads or machine.usable_cores
     return SpeculationReport(
@@ -138,6 +143,13 @@ def measure_speculation(
         turns=turns,
         ways=tuple(ways),
     )
+
+
+def order_of(turn: int, names: list[str]) -> list[str]:
+    """Nobody has its turn always first, or always after the same other."""
+    start = turn // 2 % len(names)
+    order = names[start:] + names[:start]
+    return order[::-1] if turn % 2 else order
 
 
 def _run(
@@ -163,10 +175,10 @@ def _run(
     tally.num_accepted += after.num_accepted_tokens - before.num_accepted_tokens
 
 
-def compare(task: str, batch: int, tallies: dict[SpeculationKind | None, Tally]) -> list[Way]:
-    plain = tallies[None]
+def compare(task: str, batch: int, tallies: dict[str, Tally]) -> list[Way]:
+    plain = tallies[PLAIN]
     ways = []
-    for kind, tally in tallies.items():
+    for name, tally in tallies.items():
         seconds = median(tally.seconds)
         ratios = [a / b for a, b in zip(plain.seconds, tally.seconds, strict=True)]
         num_tokens = tally.num_tokens / len(tally.seconds)
@@ -174,7 +186,7 @@ def compare(task: str, batch: int, tallies: dict[SpeculationKind | None, Tally])
             Way(
                 task=task,
                 batch=batch,
-                speculation=kind,
+                speculation=name,
                 tokens_per_s=num_tokens / seconds,
                 # Turn by turn: what disturbs a turn disturbs all of its runs.
                 speedup=median(ratios),

@@ -20,7 +20,7 @@ MIN_GAIN = 1.1  # of the batch's rate, or a plain step is taken
 # Measured among steps with guesses, plain steps find the caches full of other things: by
 # themselves they are so much quicker.
 ALONE = 0.85
-MAX_LOSS = 0.02  # of the time that steps take may be lost by trying
+MAX_LOSS = 0.01  # of the time that steps take may be lost by trying; asking costs as much again
 MAX_SAVINGS = 16  # plain steps: more is not kept for worse times
 TRIAL_STEPS = 8  # that follow once a draft model has read what it missed, for it was paid for
 PLAIN_EVERY = 150  # steps: how often the cost of a plain step is measured afresh
