@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ingot.environment import read_variable
+from ingot.runtime.amx import allow_tiles
 from ingot.runtime.artifact.artifact import Artifact
 from ingot.runtime.artifact.manifest import KVSlotRecord
 from ingot.runtime.artifact.weights_file import storage_dtype
@@ -120,6 +121,7 @@ class CompiledExecutor:
     ) -> None:
         manifest = artifact.manifest
         cuda_archs = manifest.target.cuda_archs
+        allow_tiles(manifest.target.features)
         self.vm = VirtualMachine(artifact.code_path, num_threads, cuda_archs)
         self._memory: Memory = CudaMemory() if cuda_archs else HostMemory()
         self._is_host = not cuda_archs

@@ -7,18 +7,15 @@ run only where the CPU has it.
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 
 from tvm import tirx
 
 from ingot.compile.kernels.vector_ir import T, index, kernel
-from ingot.errors import IngotError
 from ingot.targets import Target
 
 SUMS = 6  # tile registers that are added to; the other two are multiplied
 ROWS, ROW_BYTES, TILES = 16, 64, 8
-SYSCALL_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +87,3 @@ def build_tile_peak(instruction: TileInstruction, threads: int, rounds: int) -> 
             ran = tirx.call_extern("int32", name, index(rounds))
             T.buffer_store(done, start[thread] + ran, [thread])
     return function.function
-
-
-def allow_tiles() -> None:
-    """Ask Linux for the registers' state, once a process and before threads are made."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(SYSCALL_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) != 0:
-        raise IngotError("the system doesn't let this process use AMX, which the CPU has")

@@ -19,6 +19,7 @@ from ingot.bench.limits import amx, kernels
 from ingot.bench.limits.record import Figure, Limits, Unit
 from ingot.bench.machine import describe_machine
 from ingot.compile.build import generate, plan
+from ingot.runtime.amx import allow_tiles
 from ingot.runtime.vm import VirtualMachine, aligned_zeros, as_tensor
 from ingot.targets import Target, best_cpu_target, detect_cpu, load_targets
 
@@ -100,7 +101,7 @@ def measure_limits(
             for target, known in targets_of_instructions(best)
         ]
         if amx.tile_instructions(best):
-            amx.allow_tiles()
+            allow_tiles(best.features)
             everything.append((best, tile_peaks(best, threads, sizes)))
         for number, (target, measurements) in enumerate(everything):
             report(f"building for {target.name}")

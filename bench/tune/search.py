@@ -11,6 +11,7 @@ from pathlib import Path
 from ingot.bench.limits.measure import Measurement, build_library
 from ingot.bench.profile.measure import times_in_turns
 from ingot.bench.tune.trials import Tunable, tunables
+from ingot.runtime.amx import allow_tiles
 from ingot.runtime.vm import VirtualMachine, as_tensor
 from ingot.targets import Target, detect_cpu
 from ingot.targets.tuned import Tuning
@@ -83,6 +84,7 @@ def search(tunable: Tunable, target: Target, threads: int, repetitions: int) -> 
     with tempfile.TemporaryDirectory(prefix="ingot-tune-") as folder:
         library = Path(folder) / "candidates.so"
         build_library(measurements, target, library)
+        allow_tiles(target.features)
         vm = VirtualMachine(library, threads)
         arguments = [as_tensor(array) for array in trial.arguments]
 

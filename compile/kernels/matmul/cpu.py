@@ -5,7 +5,8 @@ x: [n, K] float32, row major; weight: packed as `spec.py` draws it; out: [n, N] 
 The columns are cut into the packed blocks, the rows into chunks of a few register tiles; the pairs
 (block, chunk) run in parallel, chunks of a block side by side so that they find its weights in
 the cache. A tile keeps `rows x vectors` accumulators in registers over the whole of K, so weights
-are read once for each tile and, as long as a block fits the cache, once from memory.
+are read once for each tile and, as long as a block fits the cache, once from memory. Where the CPU
+has matrix tiles, those multiply what has rows enough for them (`cpu_amx.py`).
 
 Every output is summed over K in the same order, with the same roundings, in every tile: a row's
 result does not depend on how many rows come with it.
@@ -19,6 +20,7 @@ from typing import Protocol
 from tvm import tirx
 
 from ingot.compile.kernels.activation.cpu import FUNCTIONS
+from ingot.compile.kernels.matmul.cpu_amx import matrix_tiles
 from ingot.compile.kernels.matmul.cpu_bfloat16 import Bfloat16Tiles
 from ingot.compile.kernels.matmul.cpu_dot import DotTiles
 from ingot.compile.kernels.matmul.cpu_float import FloatTiles
@@ -94,24 +96,55 @@ def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
 
 
 def _emit_tasks(n: Expr, target: Target, cut: Layout, tiles: Tiles, epilogue: Epilogue) -> None:
-    """Run every (block, chunk of rows) in parallel."""
+    """Run every (block, chunk of rows) in parallel, the rows in matrix tiles or in vectors."""
+
+    def in_vectors(block: Expr, first: Expr, rows: Expr) -> None:
+        _emit_rows(block, first, rows, cut, tiles, epilogue)
+
+    def in_matrices(block: Expr, first: Expr, rows: Expr) -> None:
+        assert matrix is not None
+        matrix.emit(block, first, rows, epilogue.emit)
+
     most_tiles = target.size("matmul_tiles_per_task", TILES_PER_TASK)
     fitting = target.l2_bytes // 2 // (tiles.rows * tiles.row_bytes)
     chunk_rows = tiles.rows * max(1, min(most_tiles, fitting))
+    matrix = matrix_tiles(target, cut, tiles)
+    if matrix is None:
+        _in_parallel(n, cut, chunk_rows, in_vectors)
+        return
+    chunk_of_matrices = -(-chunk_rows // matrix.rows) * matrix.rows
+    with T.If(n >= matrix.least_rows):
+        with T.Then():
+            _in_parallel(n, cut, chunk_of_matrices, in_matrices)
+        if matrix.least_rows:
+            with T.Else():
+                _in_parallel(n, cut, chunk_rows, in_vectors)
+
+
+def _in_parallel(
+    n: Expr, cut: Layout, chunk_rows: int, emit: Callable[[Expr, Expr, Expr], None]
+) -> None:
+    """Emit `emit(block, first row, rows)` for every pair."""
     chunks = let(ceil_div(n, chunk_rows), 1, "int64")
     with T.parallel(chunks * cut.blocks) as task:
         block = let(tirx.floordiv(task, chunks), 1, "int64")
         first = let(tirx.floormod(task, chunks) * chunk_rows, 1, "int64")
-        rows_here = let(minimum(n - first, index(chunk_rows)), 1, "int64")
-        with T.serial(tirx.floordiv(rows_here, tiles.rows)) as full:
-            _emit_tile(block, first + full * tiles.rows, tiles.rows, cut, tiles, epilogue)
-        left = let(tirx.floormod(rows_here, tiles.rows), 1, "int64")
-        for rows in REMAINDER_ROWS:
-            if rows < tiles.rows:
-                with otherwise_if(tirx.floormod(tirx.floordiv(left, rows), 2) == 1):
-                    larger = tirx.floordiv(left, 2 * rows) * (2 * rows)
-                    start = first + (rows_here - left) + larger
-                    _emit_tile(block, start, rows, cut, tiles, epilogue)
+        emit(block, first, let(minimum(n - first, index(chunk_rows)), 1, "int64"))
+
+
+def _emit_rows(
+    block: Expr, first: Expr, num_rows: Expr, cut: Layout, tiles: Tiles, epilogue: Epilogue
+) -> None:
+    """Full register tiles, then a smaller one for each power of two in what is left."""
+    with T.serial(tirx.floordiv(num_rows, tiles.rows)) as full:
+        _emit_tile(block, first + full * tiles.rows, tiles.rows, cut, tiles, epilogue)
+    left = let(tirx.floormod(num_rows, tiles.rows), 1, "int64")
+    for rows in REMAINDER_ROWS:
+        if rows < tiles.rows:
+            with otherwise_if(tirx.floormod(tirx.floordiv(left, rows), 2) == 1):
+                larger = tirx.floordiv(left, 2 * rows) * (2 * rows)
+                start = first + (num_rows - left) + larger
+                _emit_tile(block, start, rows, cut, tiles, epilogue)
 
 
 def _emit_tile(

@@ -47,19 +47,18 @@ class Bfloat16Tiles:
         self.row_bytes = 2 * spec.in_features
 
     def prepare(self, n: Expr) -> None:
-        """Round the rows to pairs [n, in/2] of uint32, whole vectors of them."""
-        lanes, inputs = self.cut.lanes, self.spec.in_features
-        vectors = -(-inputs // lanes)
-        self.pairs = T.alloc_buffer((n, vectors * lanes // PAIR), "uint32")
+        """Round the rows to pairs [n, in/2] of uint32, whole vectors of them, or whole tiles."""
+        self.vectors = -(-PAIR * self.cut.pairs // self.cut.lanes)
+        self.pairs = T.alloc_buffer((n, self.vectors * self.cut.lanes // PAIR), "uint32")
         with bfloat16_functions(self.target):
-            rows_in_parallel(n, inputs, self._round_row)
+            rows_in_parallel(n, self.spec.in_features, self._round_row)
 
     def _round_row(self, row: Expr) -> None:
         whole, ragged = divmod(self.spec.in_features, self.cut.lanes)
         with T.serial(index(whole)) as vector:
             self._round_vector(row, vector, self.cut.lanes)
-        if ragged:
-            self._round_vector(row, index(whole), ragged)
+        for vector in range(whole, self.vectors):
+            self._round_vector(row, index(vector), ragged if vector == whole else 0)
 
     def _round_vector(self, row: Expr, vector: Expr, inputs: int) -> None:
         lanes = self.cut.lanes

@@ -13,10 +13,11 @@ import functools
 
 from tvm import tirx
 
+from ingot.compile.kernels.amx import TILE_ROWS
 from ingot.compile.kernels.matmul.cpu_rows import load_padded
 from ingot.compile.kernels.matmul.dot_instructions import DotInstruction, dot_instruction
 from ingot.compile.kernels.matmul.reference import SMALLEST_GROUP_MAXIMUM
-from ingot.compile.kernels.matmul.spec import GROUP, QUAD, Layout, LinearSpec
+from ingot.compile.kernels.matmul.spec import GROUP, QUAD, Layout, LinearSpec, has_byte_tiles
 from ingot.compile.kernels.vector_ir import (
     CACHE_LINE_BYTES,
     Buffer,
@@ -64,12 +65,14 @@ class DotTiles:
         self.rows = target.size("matmul_dot_rows", fitting)
         self.prefetch_bytes = target.size("matmul_prefetch_bytes", PREFETCH_BYTES)
         self.row_bytes = cut.groups * (GROUP + 8)
+        # Matrix tiles read whole tiles of rows and drop what they make of those that aren't there.
+        self.more_rows = TILE_ROWS - 1 if has_byte_tiles(target) else 0
 
     def prepare(self, n: Expr) -> None:
         """Round the rows: quads [n, groups * 8] as int32, and of each group scale and start."""
         groups = self.cut.groups
-        self.quads = T.alloc_buffer((n, groups * QUADS), "int32")
-        self.scale = T.alloc_buffer((n, groups), "float32")
+        self.quads = T.alloc_buffer((n + self.more_rows, groups * QUADS), "int32")
+        self.scale = T.alloc_buffer((n + self.more_rows, groups), "float32")
         self.start = T.alloc_buffer((n, groups), "int32")
         with T.If(n * groups < PARALLEL_GROUPS):
             with T.Then(), T.serial(n) as row:
@@ -120,11 +123,11 @@ class DotTiles:
                     dots[r * vectors + v].set(instruction.first(starts[r]))
             self._emit_dots(dots, block, row, rows, group)
             for v in range(vectors):
-                scale = self._weight_scale(block, group, v)
+                scale = self.weight_scale(block, group, v)
                 for r in range(rows):
                     i = r * vectors + v
                     total = instruction.total(dots[i].value, starts[r])
-                    self._add_scaled(sums[i], total, scale, self.scale[row + r, group])
+                    self.add_scaled(sums[i], total, scale, self.scale[row + r, group])
 
     def _emit_dots(
         self, dots: list[Register], block: Expr, row: Expr, rows: int, group: Expr
@@ -139,7 +142,7 @@ class DotTiles:
             for half in range(2 if four_bits else 1):
                 quad = packed_quad + half * (QUADS // 2)
                 codes = [
-                    self.instruction.weights(self._codes(value, half, width)) for value in stored
+                    self.instruction.weights(self.codes(value, half, width)) for value in stored
                 ]
                 for r in range(rows):
                     x = splat(self.quads[row + r, group * QUADS + quad], lanes)
@@ -157,7 +160,7 @@ class DotTiles:
             for byte in range(0, width, CACHE_LINE_BYTES):
                 prefetch(weight, (block, ahead, index(quad), index(byte)))
 
-    def _codes(self, stored: Expr, half: int, width: int) -> Expr:
+    def codes(self, stored: Expr, half: int, width: int) -> Expr:
         """The unsigned weights of one quad."""
         if self.spec.format.bits == 8:
             return stored
@@ -169,7 +172,7 @@ class DotTiles:
         nibbles = nibbles & splat(0x0F0F0F0F, words, "uint32")
         return let(tirx.reinterpret(f"uint8x{width}", nibbles), width, "uint8")
 
-    def _weight_scale(self, block: Expr, group: Expr, v: int) -> Expr | None:
+    def weight_scale(self, block: Expr, group: Expr, v: int) -> Expr | None:
         """The scales of one vector of outputs in one group; none where a row has one scale."""
         if not self.spec.format.group_size:
             return None
@@ -177,7 +180,8 @@ class DotTiles:
         stored = load(self.packed[1], (block, group, index(v * lanes)), lanes)
         return let(tirx.Cast(f"float32x{lanes}", stored), lanes)
 
-    def _add_scaled(self, total: Register, dot: Expr, scale: Expr | None, x_scale: Expr) -> None:
+    def add_scaled(self, total: Register, dot: Expr, scale: Expr | None, x_scale: Expr) -> None:
+        """Add a group's sums, times their scales, to the sums over K."""
         lanes = self.cut.lanes
         both = splat(x_scale, lanes)
         if scale is not None:

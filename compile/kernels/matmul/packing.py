@@ -66,9 +66,10 @@ def _pack_rows(rows: Floats, spec: LinearSpec, cut: Layout) -> tuple[Array, ...]
         return (_by_input(rows.astype(np.float16), nb),)
     if code == "bf16":
         halves = float32_to_bfloat16(rows)
-        if spec.in_features % 2:
-            halves = np.pad(halves, ((0, 0), (0, 1)))
-        pairs = halves.view(np.uint32).reshape(-1, nb, halves.shape[1] // 2)
+        missing = 2 * cut.pairs - spec.in_features
+        if missing:
+            halves = np.pad(halves, ((0, 0), (0, missing)))
+        pairs = halves.view(np.uint32).reshape(-1, nb, cut.pairs)
         return (np.ascontiguousarray(pairs.transpose(0, 2, 1)).view(np.uint16),)
     integers, scale = quantize(rows, spec.format)
     if spec.format.group_size:

@@ -9,7 +9,8 @@ row-major, `[out, in]`.
 `float` layouts (activations stay float32), `nb` = block, `kp` = inputs padded:
 
     f32, f16        weight [blocks, in, nb]
-    bf16            weight [blocks, in/2, 2*nb]       the pair (k, k+1) of one output side by side
+    bf16            weight [blocks, in/2, 2*nb]       the pair (k, k+1) of one output side by side;
+                                                      padded to 16 pairs where tiles multiply them
     q8              weight [blocks, in, nb] int8      scale [blocks, nb] float32
     q8_g32          weight [blocks, groups, 32, nb]   scale [blocks, groups, nb] float16
     q4_g32          weight [blocks, groups, 16, nb]   byte i: input 2i low nibble, 2i+1 high nibble
@@ -43,6 +44,8 @@ Activations = Literal["float32", "float16", "bfloat16", "int8"]
 GROUP = 32
 # Inputs that one int8 dot-product instruction sums into a lane.
 QUAD = 4
+# Pairs of bfloat16 that a matrix tile (AMX) is deep.
+PAIRS_OF_TILE = 16
 # Output vectors of one block: with two, each broadcast activation is used twice and enough
 # registers are left for the rows of a prefill tile.
 VECTORS = 2
@@ -89,6 +92,7 @@ class Layout:
     block: int  # output features in one block
     blocks: int
     groups: int  # runs of GROUP inputs, the last one padded with zeros
+    pairs: int  # of inputs, the last ones padded with zeros
     dot: bool  # int8 dot-product layout
     tensor: bool  # for tensor cores
 
@@ -124,9 +128,10 @@ def gate_run(target: Target) -> int:
     return target.float32_lanes or GATE_RUN
 
 
-def can_gate(width: int, target: Target) -> bool:
-    """Whether the kernel applies a gate: where a block is a vector of gates and one of ups."""
-    return VECTORS == 2 and target.kind == "cpu" and width % target.float32_lanes == 0
+def can_gate(spec: LinearSpec, target: Target) -> bool:
+    """Whether the kernel applies a gate: where runs of gates and ups take turns, whole ones."""
+    can_pair = VECTORS == 2 if target.kind == "cpu" else has_tensor_layout(spec, target)
+    return can_pair and spec.out_features % (2 * gate_run(target)) == 0
 
 
 def has_quad_dot(target: Target) -> bool:
@@ -137,6 +142,16 @@ def has_quad_dot(target: Target) -> bool:
 def has_pair_dot(target: Target) -> bool:
     """Whether the target multiplies two byte pairs and adds them in an int16 lane."""
     return target.has({64: "avx512bw", 32: "avx2"}.get(target.vector_bytes, ""))
+
+
+def has_byte_tiles(target: Target) -> bool:
+    """Whether the target multiplies matrix tiles of bytes, beside its dot products of four."""
+    return target.has("amx_int8") and has_quad_dot(target)
+
+
+def has_bfloat16_tiles(target: Target) -> bool:
+    """Whether the target multiplies matrix tiles of bfloat16."""
+    return target.has("amx_bf16") and has_bfloat16_dot(target)
 
 
 def has_tensor_layout(spec: LinearSpec, target: Target) -> bool:
@@ -156,12 +171,16 @@ def layout(spec: LinearSpec, target: Target) -> Layout:
     tensor = has_tensor_layout(spec, target)
     groups = -(-spec.in_features // GROUP)
     whole = max(2, groups_per_load(spec.format)) if tensor else 1
+    pairs = -(-spec.in_features // 2)
+    if has_bfloat16_tiles(target):
+        pairs = -(-pairs // PAIRS_OF_TILE) * PAIRS_OF_TILE
     return Layout(
         lanes=target.float32_lanes,
         vectors=VECTORS,
         block=block,
         blocks=-(-spec.out_features // block),
         groups=-(-groups // whole) * whole,
+        pairs=pairs,
         dot=effective_activations(spec, target) == "int8",
         tensor=tensor,
     )
@@ -175,7 +194,7 @@ def packed_tensors(spec: LinearSpec, target: Target) -> tuple[PackedTensor, ...]
     dtype, rows = {
         ("f32", False): ("float32", (spec.in_features, cut.block)),
         ("f16", False): ("float16", (spec.in_features, cut.block)),
-        ("bf16", False): ("uint16", (-(-spec.in_features // 2), 2 * cut.block)),
+        ("bf16", False): ("uint16", (cut.pairs, 2 * cut.block)),
         ("q8", False): ("int8", (spec.in_features, cut.block)),
         ("q8_g32", False): ("int8", (cut.groups, GROUP, cut.block)),
         ("q4_g32", False): ("uint8", (cut.groups, GROUP // 2, cut.block)),

@@ -8,6 +8,7 @@ import pytest
 
 from ingot.compile.fast_inspect import fast_inspect
 from ingot.compile.kernels import build_kernel
+from ingot.runtime.amx import allow_tiles
 from ingot.targets import Target, best_cpu_target, detect_cpu, load_targets
 from tests.emulated_gpu.kernels import compile_cuda_kernel
 
@@ -17,7 +18,9 @@ Compiled = Callable[..., list[np.ndarray]]
 @pytest.fixture(scope="session")
 def wide_target() -> Target:
     """The best target of this machine."""
-    return best_cpu_target(detect_cpu())
+    best = best_cpu_target(detect_cpu())
+    allow_tiles(best.features)
+    return best
 
 
 @pytest.fixture(scope="session")

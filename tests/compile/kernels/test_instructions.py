@@ -36,7 +36,6 @@ FULL_TILES = [
     ("cpu:znver4", "f16", ZMM_FMA),
     ("cpu:znver4", "bf16", r"\tvdpbf16ps\t.*%zmm"),
     ("cpu:znver4", "q8", r"\tvpdpbusd\t.*%zmm"),
-    ("cpu:sapphirerapids", "bf16", r"\tvdpbf16ps\t.*%zmm"),
     ("cpu:sapphirerapids", "q8_g32", r"\tvpdpbusd\t.*%zmm"),
     ("cpu:neoverse-n1", "f32", r"\tfmla\tv\d+\.4s"),
     ("cpu:neoverse-n1", "q4_g32", r"\tsdot\tv\d+\.4s"),
@@ -80,6 +79,29 @@ def test_a_full_tile_stays_in_registers(target_name: str, code: str, instruction
     assert len(re.findall(instruction, block)) >= target.vector_registers * 2 // 5
     assert not re.search(names.spill, block), re.findall(f".*(?:{names.spill}).*", block)
     assert not re.search(names.scalar, block)
+
+
+@pytest.mark.parametrize(
+    ("code", "product"),
+    [("bf16", "tdpbf16ps"), ("q8", "tdpbssd"), ("q8_g32", "tdpbssd"), ("q4_g32", "tdpbssd")],
+)
+def test_many_rows_are_multiplied_in_tiles(code: str, product: str) -> None:
+    """Set up and given back, and only the two operands of a product come from memory."""
+    text = assembly("cpu:sapphirerapids", code)
+    for instruction in ("ldtilecfg", "tilezero", "tilestored", "tilerelease"):
+        assert re.search(rf"\t{instruction}\b", text), instruction
+    block = hottest_block(text, rf"\t{product}\t")
+    products = len(re.findall(rf"\t{product}\t", block))
+    loads = len(re.findall(r"\ttileloadd\t", block))
+    if code == "bf16":  # two by two: each operand is used twice, the sums stay
+        assert products == loads >= 4
+        assert not re.search(r"\ttilestored\t", block)
+    else:
+        assert (products, loads) == (2, 4)
+        assert len(re.findall(r"\tvcvtdq2ps\t\S*\(.*%zmm", block)) == 2 * 16
+        # LLVM keeps one of the 16 sums in memory where nibbles leave it registers to spare.
+        assert len(re.findall(X86.spill, block)) <= 2
+        assert re.search(r"\tvpdpbusd\t.*%zmm", text)  # of the rows that are left
 
 
 @pytest.mark.parametrize(("target_name", "code", "instruction"), ALSO_USED)
