@@ -67,7 +67,7 @@ def lower_gated_linear(emitter: Emitter, _var: relax.Var, call: relax.Call) -> r
     x, weight, *bias = call.args
     kind, width = attributes(call)["kind"], int(shape_of(call)[-1])
     spec = linear_spec(emitter, weight, "linear", has_bias=bool(bias))
-    if matmul.can_gate(width, emitter.target):
+    if matmul.can_gate(spec, emitter.target):
         weight, *bias = (gates_beside_ups(emitter, expr) for expr in (weight, *bias))
         return like(call_linear(emitter, replace(spec, gate=kind), x, weight, bias), call)
     gate_up = call_linear(emitter, spec, x, weight, bias)
@@ -77,10 +77,10 @@ def lower_gated_linear(emitter: Emitter, _var: relax.Var, call: relax.Call) -> r
 
 
 def gates_beside_ups(emitter: Emitter, expr: relax.Expr) -> relax.Expr:
-    """The weight `[gates then ups, ...]` with a vector of gates before each vector of ups."""
+    """The weight `[gates then ups, ...]` with a run of gates before each run of ups."""
     rows, *inner = (int(extent) for extent in shape_of(expr))
-    lanes = emitter.target.float32_lanes
-    halves = emitter.define_weight(relax.op.reshape(expr, [2, rows // 2 // lanes, lanes, *inner]))
+    run = matmul.gate_run(emitter.target)
+    halves = emitter.define_weight(relax.op.reshape(expr, [2, rows // 2 // run, run, *inner]))
     axes = [1, 0, *range(2, 3 + len(inner))]
     turns = emitter.define_weight(relax.op.permute_dims(halves, axes))
     return emitter.define_weight(relax.op.reshape(turns, [rows, *inner]))
