@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import torch
-from torch import nn
-
 CONTEXT_TOKENS = 64
 """Longest context of a tiny model."""
 
@@ -337,33 +334,3 @@ FAMILIES: tuple[Family, ...] = (
     Family("hyperclovax", ("multipliers", "norms after blocks"), _MULTIPLIERS),
     Family("jais2", ("squared ReLU", "LayerNorm")),
 )
-
-
-def find_family(name: str) -> Family:
-    """The row of this name."""
-    return next(family for family in FAMILIES if family.name == name)
-
-
-def create_tiny_model(family: Family, seed: int = 0) -> nn.Module:
-    """The plain transformers model of a row with random float32 weights that make features matter.
-
-    transformers' own initialisation is so small that attention is nearly uniform and a wrong window
-    or softcap would hide in the rounding.
-    """
-    from transformers import AutoModelForCausalLM
-
-    from ingot.models.eager import reference_attention
-
-    attention = reference_attention(family.model_type)
-    model: nn.Module = AutoModelForCausalLM.from_config(
-        family.config(), dtype=torch.float32, attn_implementation=attention
-    ).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.ndim < 2:  # norms keep their meaning, biases stop being zero
-                parameter.add_(noise, alpha=0.1)
-            else:
-                parameter.copy_(noise * 1.5 * parameter.shape[-1] ** -0.5)
-    return model

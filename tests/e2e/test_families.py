@@ -13,8 +13,9 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from ingot.compile.api import CompileResult, compile_model
-from ingot.models.families import FAMILIES, Family, create_tiny_model
+from ingot.models.families import FAMILIES, Family
 from tests.e2e.models_page import PAGE, ModelsPage, Row
+from tests.tiny_models import create_tiny_model
 
 
 def write_checkpoint(family: Family, folder: Path) -> Path:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ingot.models.families import create_tiny_model, find_family
+from tests.tiny_models import create_tiny_model, find_family
 
 
 @pytest.fixture

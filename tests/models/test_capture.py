@@ -10,9 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ingot.errors import ModelError, UnsupportedModelError
 from ingot.models.capture import CapturedForward, capture, prepare
-from ingot.models.families import CONTEXT_TOKENS, FAMILIES, create_tiny_model, find_family
+from ingot.models.families import CONTEXT_TOKENS, FAMILIES
 from ingot.models.rope import freeze_rope
 from tests.models.running import Runner, plain_logits, relative_error
+from tests.tiny_models import create_tiny_model, find_family
 from tests.tolerances import TOLERANCES
 
 BOUND = TOLERANCES["captured"].atol

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ingot.models.eager import load_eager, reference_attention
-from ingot.models.families import create_tiny_model, find_family
 from ingot.models.resolve import resolve_model
 from tests.models.running import plain_logits
+from tests.tiny_models import create_tiny_model, find_family
 
 
 def test_load(llama_folder: Path, two_prompts: tuple[Tensor, Tensor]) -> None:

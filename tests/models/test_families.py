@@ -2,7 +2,8 @@
 
 from collections import Counter
 
-from ingot.models.families import FAMILIES, find_family
+from ingot.models.families import FAMILIES
+from tests.tiny_models import find_family
 
 # What the project promises; each may have variants beside it.
 PROMISED = """llama mistral qwen2 qwen3 gemma gemma2 gemma3_text phi phi3 gpt2 gpt_neox gptj opt

@@ -3,8 +3,8 @@
 import torch
 from transformers import AutoConfig
 
-from ingot.models.families import create_tiny_model, find_family
 from ingot.models.rope import freeze_rope
+from tests.tiny_models import create_tiny_model, find_family
 
 
 def rotary(name: str, max_context_tokens: int) -> tuple[int, torch.Tensor]:

@@ -7,8 +7,8 @@ import torch
 
 from ingot.errors import UnsupportedModelError
 from ingot.models.capture import capture, prepare
-from ingot.models.families import create_tiny_model, find_family
 from ingot.models.unsupported import source_line, unsupported_exception, unsupported_node
+from tests.tiny_models import create_tiny_model, find_family
 
 
 def test_node_names_its_module_and_line() -> None:

@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ingot.errors import CheckpointError, UnsupportedModelError
-from ingot.models.families import FAMILIES, create_tiny_model, find_family
+from ingot.models.families import FAMILIES
 from ingot.models.resolve import resolve_model
 from ingot.models.weights import WeightReader, open_weights
+from tests.tiny_models import create_tiny_model, find_family
 
 
 def reader(folder: Path, **trust: bool) -> WeightReader:
