@@ -1,11 +1,14 @@
 """Tiles are asked for where code needs them, and a refusal is one sentence."""
 
 import ctypes
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ingot.errors import ArtifactTargetError
 from ingot.runtime.amx import allow_tiles
+from ingot.runtime.executor import CompiledExecutor
 from ingot.targets import detect_cpu, load_targets
 
 
@@ -41,6 +44,15 @@ def test_asks_only_for_code_that_needs_tiles(libc: Libc) -> None:
 def test_refused(libc: Libc) -> None:
     with pytest.raises(ArtifactTargetError, match="doesn't let this process use AMX"):
         allow_tiles(["amx_tile"])
+
+
+@pytest.mark.parametrize("libc", [-1], indirect=True)
+def test_an_artifact_asks_before_its_code_is_loaded(libc: Libc) -> None:
+    target = SimpleNamespace(features=("amx_tile",), cuda_archs=())
+    artifact: Any = SimpleNamespace(manifest=SimpleNamespace(target=target))
+    with pytest.raises(ArtifactTargetError, match="use AMX"):
+        CompiledExecutor(artifact, num_pages=1)
+    assert len(libc.asked) == 1
 
 
 def test_this_system_refuses_what_its_cpu_lacks() -> None:

@@ -17,7 +17,10 @@ from ingot.errors import CompileError
 from ingot.targets import load_targets
 
 TARGETS = load_targets()
-CASES = list(itertools.product(FORMATS, ("cpu:x86-64-v3", "cpu:znver4", "cuda:sm_80")))
+CASES = [
+    *itertools.product(FORMATS, ("cpu:x86-64-v3", "cpu:znver4", "cuda:sm_80")),
+    ("bf16", "cpu:sapphirerapids"),  # padded to whole matrix tiles
+]
 
 
 def random_weight(out_features: int, in_features: int) -> np.ndarray:
