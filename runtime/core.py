@@ -155,10 +155,6 @@ class EngineCore:
         none if there is no such request (any more)."""
         return self._end(request_id, "abort")
 
-    def fail(self, request_id: int, sentence: str) -> list[Chunk]:
-        """Stop a request that can't go on, and say why."""
-        return self._end(request_id, "error", sentence)
-
     def abort_all(self) -> list[Chunk]:
         return [chunk for request_id in list(self._requests) for chunk in self.abort(request_id)]
 
@@ -205,14 +201,14 @@ class EngineCore:
             chunks += self._end(heapq.heappop(self._deadlines)[1], "timeout")
         return chunks
 
-    def _end(self, request_id: int, reason: FinishReason, error: str = "") -> list[Chunk]:
+    def _end(self, request_id: int, reason: FinishReason) -> list[Chunk]:
         request = self._requests.get(request_id)
         if request is None:
             return []
         chunks: list[Chunk] = []
         now_s = self._clock()
         for sequence in list(request.unfinished.values()):
-            chunk = Chunk(request_id, sequence.text.finish(), (), index=sequence.index, error=error)
+            chunk = Chunk(request_id, sequence.text.finish(), (), index=sequence.index)
             chunks += self._finish(sequence, chunk, reason, now_s)
         return chunks
 

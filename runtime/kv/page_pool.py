@@ -43,17 +43,9 @@ class PagePool:
         return len(self._free) + len(self._cached)
 
     @property
-    def num_cached(self) -> int:
-        return len(self._cached)
-
-    @property
     def num_used(self) -> int:
         """Pages that somebody owns."""
         return self.num_pages - self.num_available
-
-    @property
-    def capacity_tokens(self) -> int:
-        return self.num_pages * self.page_size_tokens
 
     def pages_for(self, num_tokens: int) -> int:
         """How many pages hold that many tokens."""
@@ -94,9 +86,6 @@ class PagePool:
                 self._cached[page] = None
             else:
                 self._free.append(page)
-
-    def num_owners(self, page: int) -> int:
-        return self._num_owners[page]
 
     def name(self, page: int, page_hash: bytes) -> None:
         """Let a full page be found. Where two have the same tokens, the first keeps the name."""

@@ -142,15 +142,6 @@ def test_refused_numbers_of_outputs() -> None:
             SamplingParams(**wishes)  # type: ignore[arg-type]
 
 
-def test_a_request_that_fails_ends_alone(make_rig: MakeRig) -> None:
-    rig = make_rig()
-    bad, good = (rig.core.add([t], sampled(max_tokens=4)) for t in (1, 2))
-    rig.core.step()
-    (chunk,) = rig.core.fail(bad, "its grammar broke")
-    assert (chunk.finish_reason, chunk.error, chunk.is_last) == ("error", "its grammar broke", True)
-    assert {c.request_id for c in finish(rig)} == {good}
-
-
 def test_a_deadline_ends_waiting_and_running_requests(make_rig: MakeRig) -> None:
     rig = make_rig(max_sequences=1)  # its clock moves a second at each look
     options = RequestOptions(timeout_s=9)
