@@ -11,6 +11,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ingot.compile.kernels.matmul.scale_search import (
+    invert_scales,
+    round_to_codes,
+    search_scales,
+)
 from ingot.compile.kernels.matmul.spec import GROUP
 from ingot.compile.schemes import WeightFormat
 from ingot.errors import CompileError
@@ -21,8 +26,9 @@ Floats = NDArray[np.float32]
 def quantize(weight: Floats, format: WeightFormat) -> tuple[NDArray[np.int8], NDArray[np.floating]]:
     """Integers `[rows, padded in]` and scales `[rows, groups]` or `[rows]` with w = q * scale.
 
-    8 bits: -127..127, scale = largest magnitude / 127. 4 bits: -8..7, scale = the value of the
-    largest magnitude / -8 with its sign, so that this value is exact and all 16 codes are used.
+    8 bits: -127..127, plain scale = largest magnitude / 127. 4 bits: -8..7, plain scale = the value
+    of the largest magnitude / -8 with its sign, so that it is exact and all 16 codes are used. A
+    group's scale is then searched for around the plain one (`scale_search.py`); a row's is plain.
     """
     rows, inputs = weight.shape
     groups = -(-inputs // GROUP)
@@ -40,16 +46,13 @@ def quantize(weight: Floats, format: WeightFormat) -> tuple[NDArray[np.int8], ND
         low, high = -127, 127
     if format.group_size:
         check_float16(scale)
-        scale = scale.astype(np.float16)
-    divisor = scale.astype(np.float32)
-    # Multiply by the inverse only where there is one: a group of zeros has the scale 0.
-    inverse = np.divide(1, divisor, out=np.zeros_like(divisor), where=divisor != 0)
-    # A scale in float16's subnormals can have an infinite inverse; its group rounds to zero.
-    inverse[~np.isfinite(inverse)] = 0
-    scaled = grouped * inverse[:, :, None]
-    np.rint(scaled, out=scaled)
-    np.clip(scaled, low, high, out=scaled)
-    integers = scaled.astype(np.int8).reshape(rows, padded)
+        plain = scale.astype(np.float16).reshape(-1)
+        groups_of_all = grouped.reshape(-1, format.group_size)
+        found = search_scales(groups_of_all, plain, format.bits, low, high)
+        scale = found.reshape(scale.shape)
+    codes = np.empty_like(grouped)
+    round_to_codes(grouped, invert_scales(scale)[:, :, None], low, high, codes)
+    integers = codes.astype(np.int8).reshape(rows, padded)
     return integers, scale if format.group_size else scale[:, 0]
 
 
