@@ -47,12 +47,23 @@ def compile_model(
 ) -> CompileResult:
     """Compile `model` for `target` into the folder `out`.
 
-    `model` is a Hub id, a checkpoint folder or `demo`; `quant` names a scheme (the target's default
-    otherwise); `keep` maps patterns of tensor names to formats; `disable` names rewrites to leave
-    out. `progress(stage, done, total)` is called as the work goes on. Raises an `IngotError` that
-    says what is wrong; nothing is left at `out` then. With `prove`, the artifact is compared with
-    the eager model, and `ProofError` is raised if it departs unless `allow_unproven`; for a target
-    that this machine can't run the proof stays pending. `cuda_compiler` is `nvrtc` or `nvcc`.
+    What is compiled:
+      model: a Hub id, a checkpoint folder or `demo`.
+      revision: a branch, tag or commit of the Hub's repository.
+      trust_remote_code, allow_pickle: whether the checkpoint may run code of its own.
+      max_context_tokens: the longest context, the model's own if `None`.
+    How:
+      target: a target or its name. quant: the name of a scheme, the target's default if `None`.
+      keep: patterns of tensor names -> formats, which go before the scheme's.
+      disable: names of rewrites to leave out. cuda_compiler: `nvrtc` or `nvcc`.
+    What becomes of it:
+      force: replace the artifact that is at `out`. dump: a folder for the IR after each stage.
+      prove: compare the artifact with the eager model; for a target that this machine can't run the
+        proof stays pending. allow_unproven: keep an artifact that departs.
+      progress: called with a stage's name, steps done and steps in all.
+
+    Raises an `IngotError` that says what is wrong, a `ProofError` if the artifact departs from the
+    eager model. What was at `out` before stays as it was then.
     """
     import torch
 

@@ -46,7 +46,11 @@ def is_op(expr: relax.Expr | None, name: str) -> bool:
 
 
 class Graph:
-    """One function while it is being re-emitted."""
+    """A function while a new one is written from it, binding by binding.
+
+    A rule gets operands of the new function. `uses` and `old_value` look at the function as it was,
+    and `substitute` leads from its variables to what stands for them now.
+    """
 
     def __init__(self, function: relax.Function, *, weights_first: bool = False) -> None:
         self.function = function

@@ -41,12 +41,14 @@ class GraphOptions:
 
 @dataclass(frozen=True, slots=True)
 class CompiledGraph:
-    """The weights that the code takes, still to be stored, what kernels on a GPU take, and what a
-    step's kernels do."""
+    """What is known of the code that was written, for the weights files and the manifest."""
 
     weights: WeightTable
+    """The tensors that the code takes as arguments; they are still to be read and stored."""
     kernels: tuple[KernelRecord, ...]
+    """Registers, shared memory and spills of each kernel on a GPU; empty for a CPU."""
     work: tuple[WorkRecord, ...]
+    """What each kernel of a step moves and computes."""
 
 
 def compile_graph(
