@@ -13,6 +13,7 @@ from ingot.compile.cuda.device_code import captured
 from ingot.compile.fast_inspect import fast_inspect
 from ingot.compile.kernels import build_kernel, implementation
 from ingot.compile.kernels.matmul import LinearSpec
+from ingot.compile.kernels.norm.spec import NormSpec
 from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
 from ingot.compile.kernels.sampling.sample import SampleSpec
 from ingot.compile.schemes import FORMATS
@@ -64,6 +65,15 @@ def test_attention(arch: str) -> None:
     for name in walking:
         assert "ldmatrix.sync.aligned" in compiled.ptx[name]
         assert "cp.async.cg.shared.global" in compiled.ptx[name]
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_norm(arch: str) -> None:
+    """A row of 16384 is sixteen columns a thread."""
+    for width in (4096, 16384):
+        spec = NormSpec("rms", width, 1e-6, residual=True)
+        compiled = compile_kernel(build_kernel("norm", spec, TARGET), arch)
+        assert [k for k in compiled.binary.kernels if k.spill_bytes] == []
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])

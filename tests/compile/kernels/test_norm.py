@@ -16,6 +16,7 @@ SPECS = (
     NormSpec("rms", 64, 1e-6, rows_per_token=14),
     NormSpec("layer", 80, 1e-5, rows_per_token=2, weight_per_row=True),
     NormSpec("rms", 8, 1e-6, has_weight=False),
+    NormSpec("layer", 4097, 1e-5, has_bias=True),  # more than four columns a thread of a GPU
 )
 
 
