@@ -57,6 +57,7 @@ class Engine:
     draft            artifact of a smaller model of the same vocabulary, to guess
     max_draft_tokens how many guesses one sequence gets in one step at most
     verify           hash the weights before using them
+    on_progress      called with the bytes of weights that were sent to a GPU, and those of all
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Engine:
         draft: str | Path | Artifact | None = None,
         max_draft_tokens: int = DEFAULT_MAX_TOKENS,
         verify: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
         executor: Executor | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -102,7 +104,10 @@ class Engine:
             artifact.path / "tokenizer.json", limits.vocab_size, sorted(end_token_ids)
         )
         self._core: EngineCore | None = EngineCore(
-            executor or CompiledExecutor(artifact, num_pages=num_pages, num_threads=num_threads),
+            executor
+            or CompiledExecutor(
+                artifact, num_pages=num_pages, num_threads=num_threads, on_progress=on_progress
+            ),
             PagePool(num_pages, manifest.page_size_tokens),
             limits,
             decode=self.tokenizer.decode if self.tokenizer else _no_text,

@@ -131,9 +131,7 @@ class CompiledExecutor:
         self._weights = tvm_ffi.Array(self._memory.hold_all(artifact.weights, on_progress))
         self._graphs: DecodeGraphs | None = None
         if read_variable("INGOT_CUDA_GRAPHS") and isinstance(self._memory, CudaMemory):
-            self._graphs = DecodeGraphs(
-                self.vm, self._functions, self._memory, self._pools, self._weights
-            )
+            self._graphs = DecodeGraphs(self.vm, self._functions, self._pools, self._weights)
 
     def step(self, inputs: StepInputs) -> Any:
         return self._run(self._functions.step, inputs)

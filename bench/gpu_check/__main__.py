@@ -40,12 +40,13 @@ def run(
 ) -> None:
     """Run what `prepare` wrote on this machine's GPU; exits with 1 if anything is wrong."""
     from ingot.bench.gpu_check.artifact import check_artifact, measure_limits
-    from ingot.bench.gpu_check.run import check_kernels
+    from ingot.bench.gpu_check.run import check_kernels, measure_upload
     from ingot.runtime.artifact.machine import detect_cuda_arch
 
     results = {"gpu": detect_cuda_arch(), "kernels": check_kernels(folder, typer.echo)}
     if artifact is not None:
-        results |= {"limits": measure_limits(), "artifact": check_artifact(artifact, model)}
+        limits = {**measure_limits(), "upload_gb_s": measure_upload()}
+        results |= {"limits": limits, "artifact": check_artifact(artifact, model)}
     out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     typer.echo(f"results are in {out}")
     if not all(part.get("ok", True) for part in results.values() if isinstance(part, dict)):

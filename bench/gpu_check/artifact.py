@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,18 @@ def check_artifact(folder: Path, model: str) -> dict[str, Any]:
         "ok": proof.status == "proven",
         "proof": proof.model_dump(mode="json"),
         "speed": {str(batch): time_engine(folder, batch) for batch in (1, 16)},
+        "speed_without_graphs": time_without_graphs(folder, 1),
     }
+
+
+def time_without_graphs(folder: Path, batch: int) -> dict[str, float]:
+    """As `time_engine`, with every kernel launched by itself."""
+    before = os.environ.get("INGOT_CUDA_GRAPHS", "")
+    os.environ["INGOT_CUDA_GRAPHS"] = "off"
+    try:
+        return time_engine(folder, batch)
+    finally:
+        os.environ["INGOT_CUDA_GRAPHS"] = before
 
 
 def time_engine(folder: Path, batch: int) -> dict[str, float]:
@@ -55,7 +67,9 @@ def measure_limits() -> dict[str, float]:
     size = 8192
     left, right = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     matmul_s = _time(lambda: left @ right)
+    pinned = torch.empty(source.shape, dtype=torch.float32, pin_memory=True)
     return {
+        "pinned_copy_gb_s": source.nbytes / _time(lambda: target.copy_(pinned)) / 1e9,
         "copy_gb_s": 2 * source.nbytes / copy_s / 1e9,
         "bf16_tflops": 2 * size**3 / matmul_s / 1e12,
     }

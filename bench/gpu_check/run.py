@@ -18,6 +18,7 @@ from ingot.runtime.cuda import CudaMemory
 from ingot.runtime.ffi import tvm_ffi
 
 REPEATS = 20
+UPLOAD_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,16 @@ def _run_call(
 def wait_for_gpu() -> None:
     """Until all that was started is done."""
     ctypes.CDLL(None).cudaDeviceSynchronize()  # of the runtime that is in the process already
+
+
+def measure_upload(num_bytes: int = UPLOAD_BYTES) -> float:
+    """GB/s of weights that are in the host's memory already, to the GPU."""
+    memory = CudaMemory()
+    weights = [np.ones(num_bytes // 4, np.uint8) for _ in range(4)]
+    memory.hold_all(weights[:1])
+    started = time.perf_counter()
+    memory.hold_all(weights)
+    return num_bytes / (time.perf_counter() - started) / 1e9
 
 
 def check_kernels(folder: Path, report: Callable[[str], None]) -> dict[str, Any]:

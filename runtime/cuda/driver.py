@@ -76,16 +76,21 @@ def free_device_memory_bytes() -> int:
     return free.value
 
 
-def copy_async(to: int, source: int, num_bytes: int, kind: int, stream: Stream) -> None:
-    """Put a copy on a stream. The host's side must be pinned, and stay until it is waited for."""
+def copy_async(to: int, source: int, num_bytes: int, kind: int, stream: Stream | None) -> None:
+    """Put a copy on a stream, None being the default one. The host's side must be pinned, and stay
+    as it is until the copy is waited for."""
     call_cuda(
         "cudaMemcpyAsync",
         ctypes.c_void_p(to),
         ctypes.c_void_p(source),
         ctypes.c_size_t(num_bytes),
         kind,
-        stream.handle,
+        _handle(stream),
     )
+
+
+def _handle(stream: Stream | None) -> ctypes.c_void_p | None:
+    return None if stream is None else stream.handle
 
 
 class PinnedBuffer:
@@ -101,6 +106,17 @@ class PinnedBuffer:
         weakref.finalize(self, _function("cudaFreeHost"), pointer)
 
 
+class DeviceBuffer:
+    """Bytes of the GPU. Given back with the object, once what runs there is done."""
+
+    def __init__(self, num_bytes: int) -> None:
+        pointer = ctypes.c_void_p()
+        call_cuda("cudaMalloc", ctypes.byref(pointer), ctypes.c_size_t(num_bytes))
+        assert pointer.value is not None
+        self.pointer: int = pointer.value
+        weakref.finalize(self, _function("cudaFree"), pointer)
+
+
 class Event:
     """A place in a stream that the host can wait for."""
 
@@ -109,8 +125,8 @@ class Event:
         call_cuda("cudaEventCreate", ctypes.byref(self._handle))
         weakref.finalize(self, _function("cudaEventDestroy"), self._handle)
 
-    def record(self, stream: Stream) -> None:
-        call_cuda("cudaEventRecord", self._handle, stream.handle)
+    def record(self, stream: Stream | None) -> None:
+        call_cuda("cudaEventRecord", self._handle, _handle(stream))
 
     def wait(self) -> None:
         """Until what came before the last `record` is done; at once if there was none."""

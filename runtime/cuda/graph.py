@@ -8,7 +8,6 @@ read one position of page 0; nobody looks at their tokens.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -20,13 +19,12 @@ from numpy.typing import NDArray
 from ingot.runtime.artifact.manifest import FunctionsRecord
 from ingot.runtime.cuda.driver import (
     DEVICE_TO_HOST,
-    HOST_TO_DEVICE,
     Graph,
     PinnedBuffer,
     Stream,
     copy_async,
 )
-from ingot.runtime.cuda.memory import CudaMemory, DeviceView
+from ingot.runtime.cuda.packed import PackedBuffer, lay_out
 from ingot.runtime.sampling import SamplingInputs
 from ingot.runtime.step_inputs import StepInputs
 from ingot.runtime.vm import VirtualMachine
@@ -37,7 +35,6 @@ BATCHES = (1, 2, 4, 8, 16, 24, 32, 48, 64)
 LEAST_PAGES = 8  # of the narrowest page table; the others are twice as wide, one after the other
 # Each keeps its own activations, a few megabytes. Dropped: the one that was not used for longest.
 MAX_GRAPHS = 32
-ALIGNMENT = 256
 
 # What stands in the rows that a step doesn't fill.
 PADDING = {
@@ -88,30 +85,18 @@ def _shape(name: str, bucket: Bucket) -> tuple[int, ...]:
     return (bucket.num_rows + (name == "query_offsets"),)
 
 
-class PackedArguments:
-    """A bucket's arguments side by side, pinned on the host and on the GPU."""
+class BucketArguments:
+    """A bucket's arguments, in a buffer of its own."""
 
-    def __init__(
-        self, bucket: Bucket, inputs: StepInputs, sampling: SamplingInputs, memory: CudaMemory
-    ) -> None:
-        layout: list[tuple[str, tuple[int, ...], np.dtype[Any], int]] = []
-        end = 0
-        for name, array in _arguments(inputs, sampling):
-            shape = _shape(name, bucket)
-            layout.append((name, shape, array.dtype, end))
-            end += -(-math.prod(shape) * array.itemsize // ALIGNMENT) * ALIGNMENT
-        self._num_bytes = end
-        self._host = PinnedBuffer(end)
-        self._device = memory.empty((end,), np.uint8)
-        start = self._device.data_ptr()
-        self._views = [DeviceView(start + at, shape, kind) for _, shape, kind, at in layout]
-        self._arrays: dict[str, NDArray[Any]] = {}
-        for name, shape, dtype, at in layout:
-            raw = self._host.array[at : at + math.prod(shape) * dtype.itemsize]
-            self._arrays[name] = raw.view(dtype).reshape(shape)
+    def __init__(self, bucket: Bucket, inputs: StepInputs, sampling: SamplingInputs) -> None:
+        names = dict(_arguments(inputs, sampling))
+        specs = [(_shape(name, bucket), array.dtype) for name, array in names.items()]
+        _, self._num_bytes = lay_out(specs)
+        self._buffer = PackedBuffer(self._num_bytes)
+        self._arrays = dict(zip(names, self._buffer.arrays(specs), strict=True))
         # One token a sequence, whatever the step: never changed.
         self._arrays["query_offsets"][...] = np.arange(bucket.num_rows + 1)
-        self.tensors = [view.tensor for view in self._views]
+        self.tensors = self._buffer.tensors(specs)
 
     def fill(self, inputs: StepInputs, sampling: SamplingInputs, stream: Stream) -> None:
         """Put the copy of a step's arguments on the stream. The last one must have been read."""
@@ -121,15 +106,14 @@ class PackedArguments:
             padded = self._arrays[name]
             padded[...] = PADDING[name]
             padded[tuple(map(slice, array.shape))] = array
-        to, source = self._device.data_ptr(), self._host.pointer
-        copy_async(to, source, self._num_bytes, HOST_TO_DEVICE, stream)
+        self._buffer.send(self._num_bytes, stream)
 
 
 @dataclass(frozen=True, slots=True)
 class _Decode:
     """A captured bucket. `kept` is the memory that its kernels were captured with."""
 
-    arguments: PackedArguments
+    arguments: BucketArguments
     graph: Graph
     tokens: Any
     kept: list[Any]
@@ -142,7 +126,6 @@ class DecodeGraphs:
         self,
         vm: VirtualMachine,
         functions: FunctionsRecord,
-        memory: CudaMemory,
         pools: Any,
         weights: Any,
     ) -> None:
@@ -150,7 +133,6 @@ class DecodeGraphs:
         self._vm = vm.twin()
         self._vm.observe(self._watch)
         self._functions = functions
-        self._memory = memory
         self._held = pools, weights
         self._stream = Stream()
         self._tokens = PinnedBuffer(4 * BATCHES[-1])
@@ -161,7 +143,7 @@ class DecodeGraphs:
         """The token of each row of logits, by the bucket's graph."""
         decode = self._graphs.get(bucket)
         if decode is None:
-            arguments = PackedArguments(bucket, inputs, sampling, self._memory)
+            arguments = BucketArguments(bucket, inputs, sampling)
             arguments.fill(inputs, sampling, self._stream)
             decode = self._capture(arguments)
             self._graphs[bucket] = decode
@@ -178,7 +160,7 @@ class DecodeGraphs:
         tokens: list[int] = self._tokens.array.view(np.int32)[:num_tokens].tolist()
         return tokens
 
-    def _capture(self, arguments: PackedArguments) -> _Decode:
+    def _capture(self, arguments: BucketArguments) -> _Decode:
         """Run the bucket once, which loads its kernels and takes its memory, and once more to see
         what is launched: a graph can't be captured where memory is taken from the GPU.
 
@@ -192,7 +174,7 @@ class DecodeGraphs:
             kept, self._storages = self._storages, []
         return _Decode(arguments, graph, tokens, kept)
 
-    def _run(self, arguments: PackedArguments) -> Any:
+    def _run(self, arguments: BucketArguments) -> Any:
         num_inputs = len(fields(StepInputs))
         inputs, sampling = arguments.tensors[:num_inputs], arguments.tensors[num_inputs:]
         logits = self._vm.call(self._functions.step, *inputs, *self._held)

@@ -1,6 +1,7 @@
 """`decode.py ARTIFACT`: run a batch that decodes, in a process that emulates a GPU.
 
-Prints the tokens of each request and what each step asked of the GPU, as JSON.
+Prints as JSON the tokens of each request, what each step asked of the GPU, and the progress of the
+weights' copies.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ def main(artifact: str) -> None:
     lengths = {4: 6, 7: 8, 3: 13, 5: 16}
     tokens: dict[int, list[int]] = {}
     steps = []
-    with Engine(artifact, num_pages=16) as engine:
+    sent: list[tuple[int, int]] = []
+    with Engine(artifact, num_pages=16, on_progress=lambda *it: sent.append(it)) as engine:
         for seed, (prompt_tokens, max_tokens) in enumerate(lengths.items()):
             params = SamplingParams(
                 max_tokens=max_tokens, temperature=seed % 2, seed=seed, ignore_eos=True
@@ -28,7 +30,7 @@ def main(artifact: str) -> None:
             for chunk in engine.step():
                 tokens.setdefault(chunk.request_id, []).extend(chunk.token_ids)
             steps.append((read_counts() - before).values())
-    print(json.dumps({"tokens": list(tokens.values()), "steps": steps}))
+    print(json.dumps({"tokens": list(tokens.values()), "steps": steps, "sent": sent}))
 
 
 if __name__ == "__main__":

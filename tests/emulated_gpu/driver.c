@@ -37,7 +37,7 @@ typedef struct { Work *first, *last; } Queue;
 static Queue queue;
 static Queue *graph; // what is captured now
 static void *capturing;
-unsigned long emulated_gpu_counts[NUM_COUNTS];
+unsigned long emulated_gpu_counts[NUM_COUNTS], emulated_gpu_enqueued, emulated_gpu_done;
 
 static void append(Queue *to, Work *work) {
   *(to->last ? &to->last->next : &to->first) = work;
@@ -48,6 +48,7 @@ static void append(Queue *to, Work *work) {
 static int enqueue(void *stream, Work *work) {
   if (graph && stream != capturing) return CAPTURE_IMPLICIT;
   append(graph ? graph : &queue, work);
+  emulated_gpu_enqueued += !graph;
   return 0;
 }
 
@@ -64,6 +65,7 @@ int emulated_gpu_wait(void) {
       memmove(work->to, work->from, work->size);
     }
     free(work);
+    ++emulated_gpu_done;
   }
   queue.last = NULL;
   return 0;

@@ -7,6 +7,9 @@ enum { CAPTURE_UNSUPPORTED = 900, CAPTURE_IMPLICIT = 906, NO_BINARY_FOR_GPU = 20
 enum { LAUNCHES, GRAPH_LAUNCHES, COPIES_IN, COPIES_OUT, OTHER_COPIES, ALLOCATIONS, WAITS, NUM_COUNTS };
 extern unsigned long emulated_gpu_counts[NUM_COUNTS];
 
+// Pieces of work since the process started: put on a stream, and done.
+extern unsigned long emulated_gpu_enqueued, emulated_gpu_done;
+
 int emulated_gpu_wait(void);
 int emulated_gpu_copy(void *to, const void *from, size_t size, void *stream);
 int emulated_gpu_is_capturing(void);

@@ -83,12 +83,12 @@ int cudaStreamCreate(void **stream) { *stream = malloc(1); return 0; }
 int cudaStreamCreateWithFlags(void **stream, unsigned flags) { return cudaStreamCreate(stream); }
 int cudaStreamDestroy(void *stream) { free(stream); return 0; }
 int cudaStreamWaitEvent(void *stream, void *event, unsigned flags) { return 0; }
-int cudaEventCreate(void **event) { *event = calloc(1, 1); return 0; }
+int cudaEventCreate(unsigned long **event) { *event = calloc(1, sizeof **event); return 0; }
 int cudaEventDestroy(void *event) { free(event); return 0; }
 int cudaEventElapsedTime(float *time, void *a, void *b) { *time = 1; return 0; }
-int cudaEventRecord(char *event, void *stream) { *event = 1; return 0; }
-// An event that was never recorded is not waited for.
-int cudaEventSynchronize(char *event) { return *event ? wait() : 0; }
+int cudaEventRecord(unsigned long *event, void *stream) { *event = emulated_gpu_enqueued; return 0; }
+// An event that was never recorded, or came to pass, is not waited for.
+int cudaEventSynchronize(unsigned long *event) { return *event > emulated_gpu_done ? wait() : 0; }
 
 int cudaStreamBeginCapture(void *stream, int mode) { return emulated_gpu_begin_capture(stream); }
 int cudaStreamEndCapture(void *stream, void **graph) { return emulated_gpu_end_capture(stream, graph); }

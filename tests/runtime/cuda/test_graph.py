@@ -50,7 +50,7 @@ FILL = """
 import numpy as np
 from ingot.runtime.cuda import CudaMemory
 from ingot.runtime.cuda.driver import Stream
-from ingot.runtime.cuda.graph import Bucket, PackedArguments
+from ingot.runtime.cuda.graph import Bucket, BucketArguments
 from ingot.runtime.sampling import SamplingInputs
 from ingot.runtime.step_inputs import StepInputs
 from tests.emulated_gpu.counts import read_counts
@@ -66,7 +66,7 @@ def sampling(rows):
     return SamplingInputs(ones, np.full(rows, 40, np.int32), ones / 2, ones / 4, ones / 8)
 
 memory, stream = CudaMemory(), Stream()
-packed = PackedArguments(Bucket(4, 8), inputs(3), sampling(3), memory)
+packed = BucketArguments(Bucket(4, 8), inputs(3), sampling(3))
 for rows in (3, 2):  # what the first wrote must not stay
     before = read_counts()
     packed.fill(inputs(rows), sampling(rows), stream)
