@@ -1,4 +1,4 @@
-"""A comparison as data: frozen dataclasses that go to JSON and come back checked."""
+"""A comparison as data: frozen dataclasses, and the JSON that they are written as."""
 
 import dataclasses
 import json
@@ -10,7 +10,6 @@ from typing import Literal
 
 from ingot.bench.machine import Machine
 from ingot.bench.prompts import Case
-from ingot.errors import IngotError
 
 SCHEMA_VERSION = 1
 Status = Literal["measured", "unavailable", "failed"]
@@ -149,21 +148,3 @@ class Report:
 def write_report(report: Report, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(dataclasses.asdict(report), indent=1) + "\n")
-
-
-def read_report(path: Path) -> Report:
-    """The report in `path`; a field that is missing, unknown or of a wrong type is an error."""
-    from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-
-    try:
-        content = json.loads(path.read_text())
-        version = content["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IngotError(f"{path} isn't a benchmark report: {error}") from error
-    if version != SCHEMA_VERSION:
-        raise IngotError(f"{path} has report schema {version}; this version reads {SCHEMA_VERSION}")
-    try:
-        checked = with_config(ConfigDict(extra="forbid"))(Report)
-        return TypeAdapter(checked).validate_python(content)
-    except ValidationError as error:
-        raise IngotError(f"{path} isn't a benchmark report: {error}") from error
