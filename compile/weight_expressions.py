@@ -15,9 +15,9 @@ import tvm
 from numpy.typing import NDArray
 from tvm import relax
 
+from ingot.compile.column_slice import clamp
 from ingot.compile.graph import Graph, operands_of, shape_of
 from ingot.compile.rewrites.clean_up import permutation_of
-from ingot.compile.views import clamp
 
 Array = NDArray[Any]
 Read = Callable[[str], Array]

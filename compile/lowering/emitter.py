@@ -11,10 +11,10 @@ from typing import Any
 
 from tvm import relax
 
+from ingot.compile.column_slice import column_slice
 from ingot.compile.graph import Graph, is_one, shape_of
 from ingot.compile.kernels import build_kernel
 from ingot.compile.storage import FormatRules, WeightTable
-from ingot.compile.views import column_slice
 from ingot.compile.weight_expressions import is_evaluable
 from ingot.targets import Target
 

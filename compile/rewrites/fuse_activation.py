@@ -13,6 +13,7 @@ from collections.abc import Callable
 import tvm
 from tvm import relax
 
+from ingot.compile.column_slice import column_slice
 from ingot.compile.graph import (
     Graph,
     Rewritten,
@@ -23,7 +24,6 @@ from ingot.compile.graph import (
     shape_of,
 )
 from ingot.compile.ops import attributes, call_op
-from ingot.compile.views import column_slice
 
 _NAMED = {
     "relax.nn.silu": "silu",

@@ -10,10 +10,10 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
+from ingot.compile.column_slice import clamp, column_slice, slice_bounds
 from ingot.compile.graph import Graph, Rewritten, apply_rule, is_one, is_op, same_extents, shape_of
 from ingot.compile.ops import attributes, call_op
 from ingot.compile.rewrites.clean_up import permutation_of
-from ingot.compile.views import clamp, column_slice, slice_bounds
 
 _SWAP_HEADS = [0, 2, 1, 3]
 

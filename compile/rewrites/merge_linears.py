@@ -12,9 +12,9 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from ingot.compile.column_slice import slice_columns
 from ingot.compile.graph import Graph, Rewritten, apply_rule, is_op, shape_of
 from ingot.compile.ops import call_op
-from ingot.compile.views import slice_columns
 
 FormatOf = Callable[[list[relax.Var]], str]
 

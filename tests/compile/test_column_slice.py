@@ -6,8 +6,8 @@ import pytest
 from tvm import relax
 from tvm.relax import Var
 
+from ingot.compile.column_slice import clamp, column_slice, slice_bounds, slice_columns
 from ingot.compile.graph import GRAPH, Graph
-from ingot.compile.views import clamp, column_slice, slice_bounds, slice_columns
 from tests.compile.graphs import TOKENS, Emit, trace
 
 END = 2**63 - 1
