@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ import pytest
 from ingot.compile.cuda import DeviceBinary, KernelResources
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 _DEFINITION = re.compile(r'extern "C" __global__ void __launch_bounds__\(\d+\) (\w+)\((.*?)\) \{')
 _DYNAMIC_SHARED = re.compile(r"extern __shared__ __align__\(64\) (\w+) (\w+)\[\];")
 _WAITS = re.compile(r"__syncthreads\(|__shfl_|ingot_mma|ingot_load_transposed|ingot_copy_async")
@@ -100,3 +102,17 @@ def environment(driver: Path, **more: str) -> dict[str, str]:
         "LD_LIBRARY_PATH": f"{driver}:{path}" if path else str(driver),
         **more,
     }
+
+
+def run_emulated(driver: Path, script: str, *arguments: str, **variables: str) -> str:
+    """What a script prints in a process that finds the emulated GPU."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env=environment(driver, **variables),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -1,14 +1,12 @@
 """Streams, captures and errors, with the emulated driver in a process of its own."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ingot.errors import IngotError
 from ingot.runtime import cuda
-from tests.emulated_gpu.emulator import build_driver, environment
+from tests.emulated_gpu.emulator import build_driver, run_emulated
 
 CHECK = """
 import pytest
@@ -45,14 +43,7 @@ print("ok")
 
 
 def test_capture(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CHECK],
-        env=environment(build_driver(tmp_path)),
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.stdout == "ok\n", done.stderr
+    assert run_emulated(build_driver(tmp_path), CHECK) == "ok\n"
 
 
 def test_without_the_driver_it_says_so() -> None:

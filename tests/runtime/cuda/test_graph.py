@@ -1,7 +1,5 @@
 """Which steps get a graph and what fills its buffers. What it computes: test_cuda_artifact.py."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +7,7 @@ import pytest
 
 from ingot.runtime.cuda.graph import Bucket, bucket_for
 from ingot.runtime.step_inputs import StepInputs
-from tests.emulated_gpu.emulator import build_driver, environment
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.emulated_gpu.emulator import build_driver, run_emulated
 
 
 def step(num_tokens: int, num_sequences: int, num_rows: int, num_pages: int = 1) -> StepInputs:
@@ -87,12 +83,4 @@ print("ok")
 
 
 def test_fill(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FILL],
-        env=environment(build_driver(tmp_path)),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.stdout == "ok\n", done.stderr
+    assert run_emulated(build_driver(tmp_path), FILL) == "ok\n"

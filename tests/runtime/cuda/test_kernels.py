@@ -1,13 +1,11 @@
 """Which file the emulated driver is given, and what it says of one that it refuses."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.emulated_gpu.emulator import build_driver, environment
+from tests.emulated_gpu.emulator import build_driver, run_emulated
 
 ATTACH = """
 import sys
@@ -42,15 +40,9 @@ def attach(driver: Path, folder: Path, capability: str, codes: dict[str, str]) -
     for name, code in codes.items():
         (folder / name).write_bytes(code.encode() + b"\0")
     (folder / "kernels.json").write_text(json.dumps({"tvm_version": "0", "func_info": {}}))
-    done = subprocess.run(
-        [sys.executable, "-c", ATTACH, str(folder), "sm_80,sm_90"],
-        env=environment(driver, EMULATED_GPU_CAPABILITY=capability),
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
+    return run_emulated(
+        driver, ATTACH, str(folder), "sm_80,sm_90", EMULATED_GPU_CAPABILITY=capability
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.parametrize(

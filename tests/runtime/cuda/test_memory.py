@@ -1,10 +1,8 @@
 """Memory on a GPU, with the emulated driver in a process of its own."""
 
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.emulated_gpu.emulator import build_driver, environment
+from tests.emulated_gpu.emulator import build_driver, run_emulated
 
 CHECK = """
 import numpy as np
@@ -38,11 +36,4 @@ print("ok")
 
 
 def test_memory(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CHECK],
-        env=environment(build_driver(tmp_path)),
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.stdout == "ok\n", done.stderr
+    assert run_emulated(build_driver(tmp_path), CHECK) == "ok\n"

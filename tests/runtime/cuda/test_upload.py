@@ -1,12 +1,8 @@
 """Weights reach the emulated GPU whole, by two buffers that are waited for."""
 
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.emulated_gpu.emulator import build_driver, environment
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.emulated_gpu.emulator import build_driver, run_emulated
 
 CHECK = """
 import numpy as np
@@ -35,12 +31,4 @@ print("ok")
 
 
 def test_upload(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CHECK],
-        env=environment(build_driver(tmp_path)),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.stdout == "ok\n", done.stderr
+    assert run_emulated(build_driver(tmp_path), CHECK) == "ok\n"
