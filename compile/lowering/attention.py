@@ -10,10 +10,11 @@ from typing import Any
 
 from tvm import relax, tirx
 
-from ingot.compile.graph import shape_of
+from ingot.compile.graph import is_op, shape_of
 from ingot.compile.kernels.kv_write.spec import KvWriteSpec
-from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
-from ingot.compile.lowering.emitter import Emitter
+from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec, can_rotate
+from ingot.compile.kernels.rope.spec import RopeSpec
+from ingot.compile.lowering.emitter import Emitter, View
 from ingot.compile.lowering.operators import like, rope_spec
 from ingot.compile.ops import attributes
 from ingot.compile.step_inputs import StepInputs
@@ -50,7 +51,7 @@ class AttentionLowering:
             for i, s in enumerate(kv_slots)
         ]
 
-    def lower(self, _var: relax.Var, call: relax.Call) -> relax.Expr:
+    def lower(self, var: relax.Var, call: relax.Call) -> relax.Expr:
         q, k, v, *optional = call.args
         attrs = attributes(call)
         slot, store, rope = attrs.pop("layer"), attrs.pop("store"), attrs.pop("rope", None)
@@ -58,7 +59,7 @@ class AttentionLowering:
         if store:
             self._written[slot] = self._write(slot, k, v, rope, tables)
         emitter, inputs = self._emitter, self._inputs
-        view = emitter.view(q)
+        view, query_rope, angles = self._query(var, q)
         _, tokens, heads, key_dim = shape_of(q)
         kv_heads, value_dim = (int(extent) for extent in shape_of(v)[2:])
         spec = PagedAttentionSpec(
@@ -70,6 +71,7 @@ class AttentionLowering:
             page_size=self._page_size,
             row_width=view.row_width,
             column_offset=view.column_offset,
+            rope=query_rope,
             **attrs,
         )
         operands = [
@@ -79,9 +81,24 @@ class AttentionLowering:
             inputs.query_offsets,
             inputs.context_lengths,
             *map(emitter.plain, optional),
+            *angles,
         ]
         shape = [tokens, spec.num_heads * value_dim]
         return like(emitter.call("paged_attention", spec, operands, shape), call)
+
+    def _query(
+        self, var: relax.Var, q: relax.Expr
+    ) -> tuple[View, RopeSpec | None, list[relax.Expr]]:
+        """Where the query is, and if it is to be rotated by the kernel, how, and by which tables.
+        What was emitted for the rotation then has no user left, and goes."""
+        emitter, graph = self._emitter, self._emitter.graph
+        source = graph.old_value(graph.old_value(var).args[0])
+        if not is_op(source, "ingot.rope") or not can_rotate(emitter.target):
+            return emitter.view(q), None, []
+        x, cos, sin = (graph.substitute(operand) for operand in source.args)
+        view = emitter.view(x)
+        rope = rope_spec(x, cos, view, attributes(source))
+        return view, rope, [emitter.flat(cos), emitter.flat(sin)]
 
     def _write(
         self,

@@ -21,7 +21,8 @@ SPLIT_ROWS = 64  # up to here the context is split: fewer blocks than multiproce
 
 def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
     """(q, key_pool, value_pool, page_table, query_offsets, context_lengths,
-    [sinks,] [slopes,] out) -> nothing; writes the rows of out that belong to a sequence."""
+    [sinks,] [slopes,] [cos, sin,] out) -> nothing; writes the rows of out that belong to a
+    sequence."""
     n, b, p, pages = count("n"), count("b"), count("p"), count("num_pages")
     dtype, heads = pool_dtype(spec.kv_dtype), spec.num_heads
     keys = (pages, spec.kv_heads, spec.key_dim, spec.page_size)
@@ -39,6 +40,12 @@ def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
             context_lengths=k.argument("context_lengths", (b,), "int32"),
             sinks=k.argument("sinks", (heads,)) if spec.has_sinks else None,
             slopes=k.argument("slopes", (heads,)) if spec.has_slopes else None,
+            tables=None
+            if spec.rope is None
+            else (
+                k.argument("cos", (n, spec.rope.cos_width)),
+                k.argument("sin", (n, spec.rope.cos_width)),
+            ),
             out=k.argument("out", (n, heads * spec.value_dim)),
         )
         if not has_tensor_kernels(spec):

@@ -208,15 +208,16 @@ class BlockAttention:
 
     def _stage_query(self) -> None:
         """Each lane keeps its fragments of the scaled query, high parts and low parts."""
-        spec, scale = self.spec, tirx.const(self.spec.scale, "float32")
+        spec = self.spec
         for step in range(spec.key_dim // ROWS):
             parts = [words(LANE_WORDS), words(LANE_WORDS)]
             for i in range(LANE_WORDS):
                 half, k = i % 2, step * ROWS + i // 2 * 8
-                column = self.head[half] * spec.key_dim + index(self.at.t * 2)
-                column = column + (k + spec.column_offset)
-                row = self.token[half]
-                low, high = (let(self.tensors.query[row, column + c] * scale) for c in range(2))
+                place = (self.token[half], self.head[half])
+                low, high = (
+                    let(self.tensors.query_value(spec, *place, index(self.at.t * 2) + (k + c)))
+                    for c in range(2)
+                )
                 rounded = let(pair(low, high, spec.kv_dtype), "uint32")
                 first, second = (half_of(rounded, c, spec.kv_dtype) for c in range(2))
                 T.buffer_store(parts[0], rounded, [i])

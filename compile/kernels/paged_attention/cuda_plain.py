@@ -43,7 +43,7 @@ def attend_plain(spec: PagedAttentionSpec, tensors: Tensors) -> None:
     n, b, size = tensors.n, tensors.b, spec.page_size
     heads, key_dim, value_dim = spec.num_heads, spec.key_dim, spec.value_dim
     owned = -(-value_dim // THREADS)  # value dimensions of one thread
-    q, key_pool, value_pool = tensors.query, tensors.key_pool, tensors.value_pool
+    key_pool, value_pool = tensors.key_pool, tensors.value_pool
     page_table, query_offsets = tensors.page_table, tensors.query_offsets
     sinks, slopes, out = tensors.sinks, tensors.slopes, tensors.out
     with launch(n * heads, THREADS) as (block, thread):
@@ -66,8 +66,7 @@ def attend_plain(spec: PagedAttentionSpec, tensors: Tensors) -> None:
 
         query = shared((key_dim,))
         with strided(thread, key_dim, THREADS) as d:
-            column = head * key_dim + d + spec.column_offset
-            T.buffer_store(query, q[row, column] * tirx.const(spec.scale, "float32"), [d])
+            T.buffer_store(query, tensors.query_value(spec, row, head, d), [d])
         partial, weights = shared((WARPS, WARP)), shared((WARP,))
         # Slopes count from the query, where the weights are large and their rounding shows.
         sink = None if sinks is None else sinks[head]

@@ -8,6 +8,7 @@ from tvm import tirx
 
 from ingot.compile.kernels.cuda_ir import let
 from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
+from ingot.compile.kernels.rope.cuda import rotated
 from ingot.compile.kernels.vector_ir import Buffer, Expr, index
 
 
@@ -26,7 +27,17 @@ class Tensors:
     context_lengths: Buffer
     sinks: Buffer | None
     slopes: Buffer | None
+    tables: tuple[Buffer, Buffer] | None  # cosine and sine, where queries are rotated here
     out: Buffer
+
+    def query_value(self, spec: PagedAttentionSpec, row: Expr, head: Expr, d: Expr) -> Expr:
+        """Element `d` of a token's query, rotated and scaled."""
+        column = head * spec.key_dim + spec.column_offset
+        if spec.rope is None or self.tables is None:
+            value = self.query[row, column + d]
+        else:
+            value = rotated(spec.rope, self.query, *self.tables, row, column, d)
+        return value * tirx.const(spec.scale, "float32")
 
 
 def visible_range(spec: PagedAttentionSpec, position: Expr, context: Expr) -> tuple[Expr, Expr]:

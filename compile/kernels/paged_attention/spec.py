@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ingot.compile.kernels.bfloat16_dot import has_bfloat16_dot
+from ingot.compile.kernels.rope.spec import RopeSpec
 from ingot.targets import Target
 
 RUN_TOKENS = 128  # a multiple of every page size; what one new maximum of a softmax is taken over
@@ -24,9 +25,18 @@ def has_pairs(kv_dtype: str, key_dim: int, value_dim: int, target: Target) -> bo
     return key_dim % target.float32_lanes == 0 and value_dim % target.float32_lanes == 0
 
 
+def can_rotate(target: Target) -> bool:
+    """Whether the kernel takes queries as they are and rotates them where it loads them: a GPU
+    saves a kernel and a trip through memory; a CPU would do it again for each span."""
+    return target.kind == "cuda"
+
+
 @dataclass(frozen=True, slots=True)
 class PagedAttentionSpec:
-    """What differs between attention layers. 0 means no window, no chunk, no softcap."""
+    """What differs between attention layers. 0 means no window, no chunk, no softcap.
+
+    `rope` is the rotation of the queries, where the kernel makes it; else they come rotated.
+    """
 
     num_heads: int
     kv_heads: int
@@ -43,6 +53,7 @@ class PagedAttentionSpec:
     page_size: int = 32
     row_width: int = 0
     column_offset: int = 0
+    rope: RopeSpec | None = None
 
     def __post_init__(self) -> None:
         if not self.row_width:

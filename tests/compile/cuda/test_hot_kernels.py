@@ -15,6 +15,7 @@ from ingot.compile.kernels import build_kernel, implementation
 from ingot.compile.kernels.matmul import LinearSpec
 from ingot.compile.kernels.norm.spec import NormSpec
 from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
+from ingot.compile.kernels.rope.spec import RopeSpec
 from ingot.compile.kernels.sampling.sample import SampleSpec
 from ingot.compile.schemes import FORMATS
 from ingot.targets import load_targets
@@ -57,7 +58,8 @@ def test_linear(code: str, dtype: str, gate: str, arch: str) -> None:
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 def test_attention(arch: str) -> None:
-    spec = PagedAttentionSpec(32, 8, 128, 128, 0.09, kv_dtype="bfloat16")
+    rope = RopeSpec(32, 128, 128)
+    spec = PagedAttentionSpec(32, 8, 128, 128, 0.09, kv_dtype="bfloat16", rope=rope)
     compiled = compile_kernel(build_kernel("paged_attention", spec, TARGET), arch)
     assert [k for k in compiled.binary.kernels if k.spill_bytes] == []
     walking = {name for name, text in compiled.ptx.items() if "mma.sync.aligned" in text}

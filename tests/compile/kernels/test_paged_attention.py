@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from ingot.compile.kernels.paged_attention.cuda import has_tensor_kernels
 from ingot.compile.kernels.paged_attention.reference import reference
 from ingot.compile.kernels.paged_attention.spec import has_pairs
 from ingot.compile.kernels.paged_attention.tiles import choose_tiles
+from ingot.compile.kernels.rope.reference import reference as rotate
+from ingot.compile.kernels.rope.spec import RopeSpec
 from ingot.targets import Target, load_targets
 from tests.compile.kernels.conftest import Compiled, compile_op, in_pairs, normal
 from tests.tolerances import assert_close
@@ -205,6 +208,31 @@ def test_rows_of_no_sequence_are_left_alone(target: Target) -> None:
     batch.query = np.concatenate([batch.query, normal(50, PLAIN.row_width)])
     got = batch.run(compiled(PLAIN, target), PLAIN)
     assert np.isfinite(got[:2]).all() and np.isnan(got[2:]).all()
+
+
+@pytest.mark.parametrize("kv_dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "rope",
+    [
+        RopeSpec(6, 32, 32, row_width=200, column_offset=4),
+        RopeSpec(6, 32, 16, cos_width=8, row_width=200, column_offset=4),
+        RopeSpec(6, 32, 32, interleaved=True, cos_width=16, row_width=200, column_offset=4),
+    ],
+)
+def test_a_gpu_rotates_queries_where_it_loads_them(
+    rope: RopeSpec, kv_dtype: Any, gpu_target: Target
+) -> None:
+    plain = PagedAttentionSpec(6, 2, 32, 32, 0.2, kv_dtype=kv_dtype)
+    rotating = replace(plain, rope=rope, row_width=200, column_offset=4)
+    for sequences in ([(5, 5)], [(1, 31), (70, 90)]):
+        batch = make_batch(rotating, sequences)
+        cos, sin = (normal(len(batch.query), rope.cos_width) for _ in range(2))
+        got = replace(batch, extra=[cos, sin]).run(compiled(rotating, gpu_target), rotating)
+        turned = rotate(rope, batch.query, cos, sin).astype(np.float32)
+        want = replace(batch, query=turned).reference(plain)
+        tolerance = "attention" if kv_dtype == "float32" else f"{kv_dtype} attention"
+        largest = float(np.abs(np.nan_to_num(values_of(batch, plain))).max(initial=1.0))
+        assert_close(got, want, tolerance, largest)
 
 
 @pytest.mark.parametrize("group", [1, 2, 3, 4, 5, 7, 8, 12, 16, 48, 71])
