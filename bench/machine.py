@@ -2,11 +2,14 @@
 
 import os
 import platform
+import resource
 import shutil
 import subprocess
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+from ingot.targets import detect_cpu
 
 # of the dozens of CPU flags, those that decide the speed of a language model
 FEATURES = (
@@ -55,14 +58,14 @@ class Machine:
 def describe_machine() -> Machine:
     import psutil
 
-    name, flags = read_cpu()
+    cpu = detect_cpu()
     return Machine(
-        cpu=name,
+        cpu=cpu.model_name,
         physical_cores=psutil.cpu_count(logical=False) or 1,
         logical_cores=psutil.cpu_count() or 1,
-        usable_cores=count_usable_cores(),
+        usable_cores=cpu.num_cores,
         memory_bytes=psutil.virtual_memory().total,
-        features=tuple(feature for feature in FEATURES if feature in flags),
+        features=tuple(feature for feature in FEATURES if feature in cpu.features),
         gpus=list_gpus(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
@@ -70,23 +73,9 @@ def describe_machine() -> Machine:
     )
 
 
-def read_cpu() -> tuple[str, frozenset[str]]:
-    """The CPU's name and flags."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
-        return platform.processor() or platform.machine(), frozenset()
-    fields: dict[str, str] = {}
-    for line in cpuinfo.read_text().splitlines():
-        key, _, value = line.partition(":")
-        fields.setdefault(key.strip(), value.strip())
-    flags = fields.get("flags", fields.get("Features", ""))
-    return fields.get("model name", platform.machine()), frozenset(flags.split())
-
-
 def count_usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Logical cores that this process may run on."""
+    return len(os.sched_getaffinity(0))
 
 
 def default_threads() -> int:
@@ -130,15 +119,10 @@ def installed_versions() -> dict[str, str]:
 def peak_memory_bytes() -> int:
     """The most memory that this process has held since it started its program.
 
-    VmHWM and not ru_maxrss where there is one: the latter starts from the size of the process
-    that forked this one.
+    VmHWM, and ru_maxrss where a sandbox hides that: it starts from the size of the process that
+    forked this one.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) << 10
-    import resource
-
-    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return usage if platform.system() == "Darwin" else usage << 10
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ingot.bench.machine import Machine, read_cpu
+from ingot.bench.machine import Machine
 from ingot.errors import IngotError
+from ingot.targets import detect_cpu
 
 SCHEMA_VERSION = 1
 
@@ -80,8 +81,7 @@ def cache_folder() -> Path:
 
 def stored_path(threads: int) -> Path:
     """The file of this machine's limits: by the CPU's name and the number of threads."""
-    name, _ = read_cpu()
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", detect_cpu().model_name.lower()).strip("-")
     return cache_folder() / f"limits-{slug}-{threads}.json"
 
 
