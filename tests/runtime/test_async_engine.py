@@ -1,6 +1,7 @@
 """The engine's asyncio face: what the child brings, and what its end means for those who wait."""
 
 import asyncio
+import functools
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ingot.errors import ArtifactError, EngineDead, QueueFull, RequestError
@@ -18,6 +20,7 @@ from ingot.runtime.async_engine import AsyncEngine
 from ingot.runtime.outputs import Chunk
 from ingot.runtime.request_options import RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
+from tests.tolerances import assert_close
 
 FIVE = SamplingParams(max_tokens=5, ignore_eos=True)
 LONG = SamplingParams(max_tokens=200, ignore_eos=True)
@@ -46,6 +49,24 @@ def words(toy: ModuleType, prompt: list[int], count: int) -> str:
     for _ in range(count):
         tokens.append(int(toy.toy_logits(tokens).argmax()))
     return "".join(f"w{token}" for token in tokens[len(prompt) :])
+
+
+def test_embeddings_beside_streams(toy_folder: Path, toy: ModuleType) -> None:
+    prompts = [[3, 1, 4], [7] * 70, [5]]  # one is longer than a step
+
+    async def scenario(engine: AsyncEngine) -> None:
+        stream = asyncio.create_task(engine.generate([2, 1], FIVE))
+        vectors = await asyncio.gather(*(engine.embed(p, normalize=False) for p in prompts))
+        for vector, prompt in zip(vectors, prompts, strict=True):
+            assert vector.dtype == np.float32
+            assert_close(vector, toy.toy_logits(prompt).astype(np.float32), "elementwise")
+        assert (await stream)[0].text == words(toy, [2, 1], 5)
+        with pytest.raises(RequestError, match="dimensions is 65"):
+            await engine.embed("w1", dimensions=toy.VOCAB + 1)
+        with pytest.raises(RequestError, match="context holds 256$"):
+            await engine.embed([1] * 257)
+
+    play(toy_folder, scenario, max_step_tokens=64, max_sequences=4)
 
 
 def test_requests_side_by_side(toy_folder: Path, toy: ModuleType) -> None:
@@ -108,6 +129,23 @@ def test_a_full_queue_says_when_to_come_back(toy_folder: Path) -> None:
         assert refused and len(refused) < 8
         assert 1 <= refused[0].retry_after_s <= 60
         assert "as many as the engine lets wait" in str(refused[0])
+
+    play(toy_folder, scenario, max_sequences=1, max_waiting=2)
+
+
+def test_acceptance_is_told_and_refusal_is_not(toy_folder: Path) -> None:
+    async def scenario(engine: AsyncEngine) -> None:
+        accepted: list[int] = []
+
+        async def ask(token: int) -> None:
+            take = functools.partial(accepted.append, token)
+            async for _ in engine.stream([token], FIVE, on_accepted=take):
+                assert token in accepted  # before its first chunk
+
+        done = await asyncio.gather(*map(ask, range(1, 9)), return_exceptions=True)
+        refused = {token for token, error in enumerate(done, start=1) if error is not None}
+        assert refused and set(accepted) == set(range(1, 9)) - refused
+        assert len(accepted) == len(set(accepted))
 
     play(toy_folder, scenario, max_sequences=1, max_waiting=2)
 

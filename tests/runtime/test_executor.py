@@ -52,6 +52,12 @@ def test_step(executor: CompiledExecutor, toy: ModuleType) -> None:
         )
 
 
+def test_embed(executor: CompiledExecutor, toy: ModuleType) -> None:
+    hidden = executor.embed(two_prompts())
+    assert hidden.shape == (2, toy.VOCAB) and hidden.dtype == np.float32
+    np.testing.assert_allclose(hidden[1], toy.toy_logits([9]), rtol=1e-5, atol=1e-5)
+
+
 def test_trace(executor: CompiledExecutor, toy: ModuleType) -> None:
     logits, hidden = executor.trace(two_prompts())
     np.testing.assert_allclose(logits[0], toy.toy_logits([3, 1, 4]), rtol=1e-5, atol=1e-5)

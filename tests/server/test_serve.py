@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import numpy as np
 import openai
 import psutil
 import pytest
@@ -19,6 +20,7 @@ from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolPara
 from ingot.errors import UsageError
 from ingot.runtime.server.serve import Address, bind, find_url, own_hosts
 from tests.server.test_sse import wait_until
+from tests.tolerances import assert_close
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "a list of names"}]
 TOOLS: list[ChatCompletionToolParam] = [
@@ -131,6 +133,41 @@ def test_completions(client: openai.OpenAI) -> None:
         assert choice.logprobs.token_logprobs is not None
         assert choice.logprobs.token_logprobs[0] is None
         assert all(value <= 0 for value in choice.logprobs.token_logprobs[1:])
+
+
+def test_embeddings_beside_a_stream(client: openai.OpenAI, artifact: Path) -> None:
+    """What `transformers` gives for the demo model, for texts of which one takes several steps."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    demo = Path(__file__).resolve().parents[2] / "models/demo"
+    model = AutoModelForCausalLM.from_pretrained(demo, dtype=torch.float32).eval().base_model
+    tokenizer = AutoTokenizer.from_pretrained(demo)
+    texts = ["def f(", "class Reader:\n", "x = 1\n" * 240, "import os"]
+    ask = {"model": "demo", "prompt": "def g(", "max_tokens": 200, "temperature": 0}
+    alone = client.completions.create(**ask).choices[0].text  # type: ignore[call-overload]
+    events = iter(client.completions.create(**ask, stream=True))  # type: ignore[call-overload]
+    text = next(events).choices[0].text
+    for pooling in ("last", "mean"):
+        answer = client.embeddings.create(
+            model="demo", input=texts, extra_body={"pooling": pooling}
+        )
+        for prompt, each in zip(texts, answer.data, strict=True):
+            ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+            with torch.no_grad():
+                hidden = model(input_ids=ids).last_hidden_state[0].numpy()
+            want = hidden[-1] if pooling == "last" else hidden.mean(0)
+            assert_close(np.array(each.embedding), want / np.linalg.norm(want), "captured")
+    num_tokens = [len(tokenizer(prompt)["input_ids"]) for prompt in texts]
+    assert max(num_tokens) > 512, "longer than one step"
+    assert answer.usage.prompt_tokens == sum(num_tokens)
+    assert text + "".join(event.choices[0].text for event in events) == alone
+    (short,) = client.embeddings.create(
+        model="demo", input=texts[0], dimensions=8, encoding_format="float"
+    ).data
+    assert len(short.embedding) == 8
+    with pytest.raises(openai.BadRequestError, match="dimensions is 257"):
+        client.embeddings.create(model="demo", input="x", dimensions=257)
 
 
 def test_chats(client: openai.OpenAI) -> None:
