@@ -3,7 +3,8 @@
 `python -m ingot.bench.render_performance` is run after new results were written.
 
 A table stands between `<!-- KIND FILE -->` and `<!-- end -->`, FILE being in `bench/results/`; what
-is between them is written again from the file, and nothing else of the document is touched.
+is between them is written again from the file, and nothing else of the document is touched. FILE
+may be a pattern, as `peers-1b-*.json`: a table for each file, in the order of their names.
 """
 
 from __future__ import annotations
@@ -31,11 +32,18 @@ def render_document(text: str, results: Path) -> str:
         kind, name = match.groups()
         if kind not in TABLES:
             raise IngotError(f"no table is called {kind!r}; tables are {', '.join(TABLES)}")
-        try:
-            content = json.loads((results / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise IngotError(f"the table {kind} {name} has no results: {error}") from error
-        return f"<!-- {kind} {name} -->\n\n{TABLES[kind](content)}\n<!-- end -->"
+        files = sorted(results.glob(name))
+        if not files:
+            raise IngotError(f"the table {kind} {name} has no results: no such file in {results}")
+        tables = []
+        for file in files:
+            try:
+                content = json.loads(file.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise IngotError(f"the table {kind} {file.name} can't be read: {error}") from error
+            tables.append(TABLES[kind](content))
+        together = "\n".join(tables)
+        return f"<!-- {kind} {name} -->\n\n{together}\n<!-- end -->"
 
     return MARKED.sub(table, text)
 
@@ -134,7 +142,11 @@ def compare_table(content: Content) -> str:
 
 def peers_table(content: Content) -> str:
     """Each engine's rates, and in brackets how many times as fast ours is."""
-    ours = {tuple(r["case"].values()): r for r in content["summaries"] if r["engine"] == "ingot"}
+    ours = {
+        tuple(r["case"].values()): r
+        for r in content["summaries"]
+        if r["engine"].partition("/")[0] == "ingot"
+    }
     rows = []
     for row in content["summaries"]:
         case, best = row["case"], ours[tuple(row["case"].values())]
@@ -143,11 +155,30 @@ def peers_table(content: Content) -> str:
             cells.append(f"{row[figure]:,.0f} ({best[figure] / row[figure]:.2f})")
         cells += [f"{row['start_to_first_token_s']:.1f}", f"{row['peak_memory_mb']:,.0f}"]
         rows.append(cells)
-    versions = sorted({f"{run['engine']} {run['version'].split()[-1]}" for run in content["runs"]})
+    title = f"**{content['title']}.** " if content.get("title") else ""
+    versions = sorted(
+        {
+            f"{run['engine'].partition('/')[0]} {run['version'].split()[-1]}"
+            for run in content["runs"]
+        }
+    )
     threads = content["threads"]
     run = describe_run(content["machine"], threads, content["created"])
     headings = ("engine", "prompt", "batch", "prefill tokens/s", "decode tokens/s", "start s", "MB")
-    return f"{', '.join(versions)}. " + run + markdown(headings, rows)
+    return f"{title}{', '.join(versions)}. " + run + markdown(headings, rows)
+
+
+def divergence_table(content: Content) -> str:
+    rows = []
+    for form in content["forms"]:
+        mean = f"{form['mean']:.5f} ± {form['standard_error']:.5f}"
+        figures = [f"{form[name]:.5f}" for name in ("median", "p99")]
+        rest = [f"{form['same_top_token']:.1%}", f"{form['perplexity']:.3f}"]
+        rows.append([f"`{form['form']}`", mean, *figures, *rest])
+    text = f"{content['windows']} windows of {content['tokens']} tokens. "
+    run = describe_run(content["machine"], content["threads"], content["created"])
+    headings = ("form", "KL, mean", "median", "99th percentile", "same top token", "perplexity")
+    return text + run + markdown(headings, rows)
 
 
 TABLES: dict[str, Callable[[Content], str]] = {
@@ -155,6 +186,7 @@ TABLES: dict[str, Callable[[Content], str]] = {
     "profile": profile_table,
     "compare": compare_table,
     "peers": peers_table,
+    "divergence": divergence_table,
 }
 
 

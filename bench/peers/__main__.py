@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -21,16 +20,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-import ingot
 from ingot.bench.machine import describe_machine
-from ingot.bench.process import THREAD_VARIABLES
-from ingot.errors import UsageError
+from ingot.bench.peers.engines import describe_command, engine_of, parse_pairs, run_module
 
 MODULES = {
     "ingot": "ingot_engine",
     "llama.cpp": "llama_cpp_engine",
     "openvino": "openvino_engine",
     "onnxruntime-genai": "onnxruntime_genai_engine",
+    "torch": "torch_engine",
+    "torch.compile": "torch_compile_engine",
 }
 
 
@@ -41,26 +40,15 @@ class Case:
     decode: int
 
 
-def run_once(name: str, path: str, python: str, case: Case, threads: int) -> dict[str, Any]:
+def run_once(
+    name: str, path: str, python: str, case: Case, threads: int, dtype: str = "auto"
+) -> dict[str, Any]:
     """One process of one engine; raises `UsageError` with its last words if it fails."""
-    package = str(Path(ingot.__file__).resolve().parent.parent)
-    environment = os.environ | {"PYTHONPATH": package}
-    environment |= dict.fromkeys(THREAD_VARIABLES, str(threads))
-    options = {"threads": threads, **asdict(case)}
+    options = {"threads": threads, "dtype": dtype, **asdict(case)}
     flags = [text for key, value in options.items() for text in (f"--{key}", str(value))]
     started = time.time()
-    done = subprocess.run(
-        [python, "-m", f"ingot.bench.peers.{MODULES[name]}", path, *flags],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        said = (done.stderr or done.stdout).splitlines()
-        last = [line for line in said if line.strip()][-2:]
-        raise UsageError(f"{name} failed: {' '.join(last)}")
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    said = run_module(name, MODULES[engine_of(name)], python, [path, *flags], threads)
+    result: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
     result["start_to_first_token_s"] = result.pop("first_token_at") - started
     return result
 
@@ -92,31 +80,26 @@ def print_table(summaries: list[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-def parse_pairs(pairs: list[str]) -> dict[str, str]:
-    """`NAME=VALUE` texts as a mapping, for engines that exist."""
-    parsed = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-    for text in pairs:
-        if text.partition("=")[0] not in MODULES or "=" not in text:
-            raise UsageError(f"{text!r} is not ENGINE=PATH; engines are {', '.join(MODULES)}")
-    return parsed
-
-
 def main(
-    engines: Annotated[list[str], typer.Argument(help="ENGINE=PATH of its form of the model.")],
+    engines: Annotated[list[str], typer.Argument(help="ENGINE=PATH or ENGINE/FORM=PATH.")],
     python: Annotated[list[str], typer.Option(help="ENGINE=PYTHON that has it.")] = [],  # noqa: B006
     batch: Annotated[list[int], typer.Option()] = [1],  # noqa: B006
     prompt: Annotated[int, typer.Option(help="Tokens of each prompt.")] = 512,
     decode: Annotated[int, typer.Option(help="Tokens to decode.")] = 64,
     rounds: Annotated[int, typer.Option(help="Each runs the engines forth and back.")] = 1,
     threads: Annotated[int, typer.Option()] = len(os.sched_getaffinity(0)),
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16, where an engine asks.")] = "auto",
+    title: Annotated[str, typer.Option(help="What the table is called.")] = "",
     out: Annotated[Path | None, typer.Option(help="Where the report goes, as JSON.")] = None,
 ) -> None:
-    paths, pythons = parse_pairs(engines), parse_pairs(python)
+    paths, pythons = parse_pairs(engines, MODULES), parse_pairs(python, MODULES)
     report: dict[str, Any] = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python -m ingot.bench.peers", *sys.argv[1:]]),
+        "title": title,
+        "command": describe_command("ingot.bench.peers", sys.argv[1:]),
         "machine": asdict(describe_machine()),
         "threads": threads,
+        "dtype": dtype,
         "runs": [],
         "summaries": [],
     }
@@ -124,7 +107,8 @@ def main(
         case = Case(size, prompt, decode)
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in paths}
         for name in [*paths, *reversed(paths)] * rounds:
-            run = run_once(name, paths[name], pythons.get(name, sys.executable), case, threads)
+            interpreter = pythons.get(engine_of(name), sys.executable)
+            run = run_once(name, paths[name], interpreter, case, threads, dtype)
             runs[name].append(run)
             report["runs"].append({"engine": name, "case": asdict(case), **run})
         for name in paths:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from ingot import Engine, SamplingParams, __version__
-from ingot.bench.peers.measure import measure
+from ingot.bench.peers.measure import Job, measure
 
 
 class IngotSession:
     version = __version__
 
-    def __init__(self, path: Path, threads: int, batch: int, context: int) -> None:
-        pages = -(-(context + 64) // 32) * batch
-        self._engine = Engine(path, num_threads=threads, num_pages=pages, max_sequences=batch)
+    def __init__(self, job: Job) -> None:
+        pages = -(-(job.context + 64) // 32) * job.batch
+        self._engine = Engine(
+            job.path, num_threads=job.threads, num_pages=pages, max_sequences=job.batch
+        )
         self._running: list[int] = []
-        self._params = SamplingParams(ignore_eos=True, max_tokens=context)
+        self._params = SamplingParams(ignore_eos=True, max_tokens=job.context)
 
     def prefill(self, prompts: list[list[int]]) -> None:
         for request_id in self._running:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import llama_cpp
+import numpy as np
 
-from ingot.bench.peers.measure import measure
+from ingot.bench.peers.measure import Job, decode_tokens, measure
 
 MICRO_BATCH = 512
 
@@ -16,19 +16,19 @@ MICRO_BATCH = 512
 class LlamaCppSession:
     version = f"llama-cpp-python {llama_cpp.__version__}"
 
-    def __init__(self, path: Path, threads: int, batch: int, context: int) -> None:
+    def __init__(self, job: Job) -> None:
         llama_cpp.llama_backend_init()
         self._model = llama_cpp.llama_model_load_from_file(
-            str(path).encode(), llama_cpp.llama_model_default_params()
+            str(job.path).encode(), llama_cpp.llama_model_default_params()
         )
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx, params.n_seq_max = context * batch, batch
+        params.n_ctx, params.n_seq_max = job.context * job.batch, job.batch
         params.n_batch = params.n_ubatch = MICRO_BATCH
-        params.n_threads = params.n_threads_batch = threads
+        params.n_threads = params.n_threads_batch = job.threads
         self._context = llama_cpp.llama_init_from_model(self._model, params)
         self._batch = llama_cpp.llama_batch_init(MICRO_BATCH, 0, 1)
         self._length = 0
-        self._num_sequences = batch
+        self._num_sequences = job.batch
 
     def prefill(self, prompts: list[list[int]]) -> None:
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
@@ -48,11 +48,19 @@ class LlamaCppSession:
         steps = []
         for i in range(num_tokens):
             started = time.perf_counter()
-            tokens = [1000 + 7 * i + 131 * row for row in range(self._num_sequences)]
+            tokens = decode_tokens(self._num_sequences, i)
             self._run([(token, self._length, row, True) for row, token in enumerate(tokens)])
             self._length += 1
             steps.append(time.perf_counter() - started)
         return steps
+
+    def logits(self, tokens: list[int]) -> np.ndarray:
+        """The logits after each token of one sequence, no longer than `MICRO_BATCH`."""
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
+        self._run([(token, i, 0, True) for i, token in enumerate(tokens)])
+        vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
+        memory = llama_cpp.llama_get_logits(self._context)
+        return np.ctypeslib.as_array(memory, (len(tokens), vocabulary)).copy()
 
     def _run(self, rows: list[tuple[int, int, int, bool]]) -> None:
         """Rows of (token, position, sequence, whether its logits are wanted)."""

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import numpy as np
 import onnxruntime_genai
 
-from ingot.bench.peers.measure import measure
+from ingot.bench.peers.measure import Job, measure
 
 
 class OnnxRuntimeGenaiSession:
     version = f"onnxruntime-genai {onnxruntime_genai.__version__}"
 
-    def __init__(self, path: Path, threads: int, batch: int, context: int) -> None:
-        del threads  # it takes all cores that it may use; the caller gives it no more
-        self._model = onnxruntime_genai.Model(str(path))
+    def __init__(self, job: Job) -> None:
+        # It takes all cores that it may use; the caller gives it no more.
+        self._model = onnxruntime_genai.Model(str(job.path))
         self._options = {
-            "batch_size": batch,
-            "max_length": context,
-            "min_length": context,
+            "batch_size": job.batch,
+            "max_length": job.context,
+            "min_length": job.context,
             "do_sample": False,
             "past_present_share_buffer": True,
         }

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import numpy as np
 import openvino
 
-from ingot.bench.peers.measure import measure
+from ingot.bench.peers.measure import Job, decode_tokens, measure
+
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVinoSession:
     version = f"openvino {openvino.__version__}"
 
-    def __init__(self, path: Path, threads: int, batch: int, context: int) -> None:
-        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    def __init__(self, job: Job) -> None:
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": job.threads}
+        if job.dtype != "auto":
+            settings["INFERENCE_PRECISION_HINT"] = PRECISIONS[job.dtype]
         core = openvino.Core()
-        model = core.compile_model(str(path / "openvino_model.xml"), "CPU", settings)
+        model = core.compile_model(str(job.path / "openvino_model.xml"), "CPU", settings)
         self._inputs = {port.get_any_name() for port in model.inputs}
         self._request = model.create_infer_request()
         self._length = 0
-        self._num_sequences = batch
+        self._num_sequences = job.batch
 
     def prefill(self, prompts: list[list[int]]) -> None:
         self._request.reset_state()
@@ -32,8 +35,8 @@ class OpenVinoSession:
         steps = []
         for i in range(num_tokens):
             started = time.perf_counter()
-            tokens = [[1000 + 7 * i + 131 * row] for row in range(self._num_sequences)]
-            self._run(np.array(tokens, np.int64))
+            tokens = decode_tokens(self._num_sequences, i)
+            self._run(np.array(tokens, np.int64)[:, None])
             steps.append(time.perf_counter() - started)
         return steps
 

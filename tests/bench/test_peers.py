@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ingot.bench.peers import __main__ as peers
+from ingot.bench.peers.engines import describe_command, engine_of, parse_pairs
 from ingot.bench.peers.measure import REPEATS, make_prompts
 from ingot.bench.render_performance import peers_table
 from ingot.errors import UsageError
@@ -51,10 +52,28 @@ def test_rates_count_all_sequences() -> None:
     assert summary["decode_tokens_per_s"] == pytest.approx(2 / 0.3)
 
 
+def test_one_engine_may_have_several_forms() -> None:
+    pairs = parse_pairs(["openvino/bf16=a", "openvino/f32=b=c"], peers.MODULES)
+    assert pairs == {"openvino/bf16": "a", "openvino/f32": "b=c"}
+    assert {engine_of(name) for name in pairs} == {"openvino"}
+
+
+def test_a_report_names_no_paths() -> None:
+    command = describe_command("m", ["ingot=/a/b", "--python", "torch=/c/python", "--batch", "8"])
+    assert command == "python -m m ingot=PATH --python torch=PATH --batch 8"
+
+
+@pytest.mark.parametrize("engine", ["torch", "torch.compile"])
+def test_torch_is_timed(engine: str, tiny_llama: Path) -> None:
+    run = peers.run_once(engine, str(tiny_llama), sys.executable, peers.Case(2, 8, 3), 1, "float32")
+    assert run["version"].startswith("torch ")
+    assert len(run["decode_step_s"]) == 3
+
+
 @pytest.mark.parametrize("text", ["vllm=model", "ingot"])
 def test_only_engines_with_a_path(text: str) -> None:
     with pytest.raises(UsageError, match=r"is not ENGINE=PATH; engines are ingot, llama\.cpp"):
-        peers.parse_pairs([text])
+        parse_pairs([text], peers.MODULES)
 
 
 def test_a_failing_engine_says_why(tmp_path: Path) -> None:

@@ -31,6 +31,14 @@ def test_only_marked_places_change(limits: Limits, tmp_path: Path) -> None:
     assert render_document(once, tmp_path) == once
 
 
+def test_a_pattern_stands_for_all_files_that_it_matches(limits: Limits, tmp_path: Path) -> None:
+    for name in ("limits-a.json", "limits-b.json"):
+        write_limits(limits, tmp_path / name)
+    text = render_document("<!-- limits limits-*.json -->\n<!-- end -->\n", tmp_path)
+    assert text.count("| memory read |") == 2
+    assert render_document(text, tmp_path) == text
+
+
 def test_a_comparison_has_a_row_for_each_backend_and_case(report: Report) -> None:
     content = json.loads(json.dumps(asdict(report)))
     lines = compare_table(content).splitlines()
