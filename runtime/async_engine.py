@@ -17,7 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -89,6 +89,7 @@ class AsyncEngine:
         self._writer = writer
         self._keys = itertools.count()
         self._requests: dict[int, asyncio.Queue[Chunk | IngotError]] = {}
+        self._on_accepted: dict[int, Callable[[], None]] = {}
         self._receiving = asyncio.create_task(self._receive())
 
     @classmethod
@@ -134,8 +135,10 @@ class AsyncEngine:
         prompt: str | Sequence[int],
         params: SamplingParams | None = None,
         options: RequestOptions | None = None,
+        on_accepted: Callable[[], None] | None = None,
     ) -> AsyncGenerator[Chunk, None]:
-        """Complete one prompt, chunk by chunk. Leaving the loop early stops the request."""
+        """Complete one prompt, chunk by chunk. Leaving the loop early stops the request.
+        `on_accepted` is called when the engine will not refuse it any more."""
         tokens = await self._encode(prompt)
         params, options = params or SamplingParams(), options or RequestOptions()
         self.limits.check(tokens, params, options)
@@ -144,6 +147,8 @@ class AsyncEngine:
         key = next(self._keys)
         queue: asyncio.Queue[Chunk | IngotError] = asyncio.Queue()
         self._requests[key] = queue
+        if on_accepted is not None:
+            self._on_accepted[key] = on_accepted
         self._writer.write(encode(Add(key, tokens, params, options)))
         is_done = False
         try:
@@ -158,6 +163,7 @@ class AsyncEngine:
                 yield item
         finally:
             del self._requests[key]
+            self._on_accepted.pop(key, None)
             if not is_done and self.failure is None:
                 self._writer.write(encode(Abort(key)))
 
@@ -223,6 +229,8 @@ class AsyncEngine:
                 message = await _receive(self._reader)
                 if isinstance(message, Advanced):
                     self._stats = message.stats or self._stats
+                    for key in message.accepted:
+                        self._on_accepted.pop(key, lambda: None)()
                     for key, values in message.chunks:
                         self._deliver(key, Chunk(*values))
                 elif isinstance(message, Refused):

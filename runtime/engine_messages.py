@@ -76,6 +76,7 @@ class Advanced:
 
     chunks: list[tuple[int, tuple[Any, ...]]]  # with their keys
     stats: EngineStats | None
+    accepted: list[int]  # keys of requests that run or wait since the message before
 
 
 # A chunk as the tuple of its fields; `Chunk(*values)` is the way back.

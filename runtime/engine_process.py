@@ -43,6 +43,7 @@ class EngineProcess:
         self._parent_pid = parent_pid
         self._keys: dict[int, int] = {}  # request id -> the application's key
         self._request_ids: dict[int, int] = {}
+        self._accepted: list[int] = []  # keys that the application has not been told of
         self._next_stats_s = 0.0
 
     def run(self) -> None:
@@ -71,6 +72,7 @@ class EngineProcess:
             else:
                 self._keys[added] = message.key
                 self._request_ids[message.key] = added
+                self._accepted.append(message.key)
         else:
             assert isinstance(message, Abort)
             # An abort may cross the request's last chunk.
@@ -90,8 +92,9 @@ class EngineProcess:
         if now >= self._next_stats_s or not self._engine.has_work:
             self._next_stats_s = now + STATS_INTERVAL_S
             stats = self._engine.stats()
-        if chunks or stats is not None:
-            self._channel.send(Advanced(chunks, stats))
+        if chunks or stats is not None or self._accepted:
+            self._channel.send(Advanced(chunks, stats, self._accepted))
+            self._accepted = []
 
 
 def main(descriptor: int) -> None:

@@ -34,4 +34,5 @@ async def answer(
         writer.events(include_usage=options is not None and bool(options.include_usage)),
         write_timeout_s=get_state(request).settings.write_timeout_s,
         headers=headers,
+        is_accepted=generation.is_accepted,
     )

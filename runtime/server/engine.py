@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
 from ingot.runtime.artifact.manifest import Manifest
@@ -36,6 +36,7 @@ class ServingEngine(Protocol):
         prompt: str | Sequence[int],
         params: SamplingParams | None = None,
         options: RequestOptions | None = None,
+        on_accepted: Callable[[], None] | None = None,
     ) -> AsyncGenerator[Chunk, None]: ...
 
     async def close(self) -> None: ...

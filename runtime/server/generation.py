@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ingot.runtime.outputs import Chunk
@@ -61,6 +62,8 @@ class Generation:
         self._num_output_tokens = 0
         self._num_cached_tokens = 0
         self._last_s: dict[int, float] = {}
+        self._accepted: set[int] = set()  # prompts
+        self.is_accepted = asyncio.Event()
         limit = state.settings.max_choices
         num_runs = max(params.n, params.best_of or 1) * len(prompts)
         if num_runs > limit:
@@ -131,10 +134,18 @@ class Generation:
         return bool(self._last_s)
 
     async def _follow(self, place: int) -> AsyncGenerator[tuple[int, Chunk], None]:
-        stream = self._state.engine.stream(self.prompts[place], self._params, self._options)
+        stream = self._state.engine.stream(
+            self.prompts[place], self._params, self._options, partial(self._accept, place)
+        )
         async with aclosing(stream) as chunks:
             async for chunk in chunks:
                 yield place * self._params.n + chunk.index, chunk
+
+    def _accept(self, place: int) -> None:
+        """The engine will not refuse this prompt any more."""
+        self._accepted.add(place)
+        if len(self._accepted) == len(self.prompts):
+            self.is_accepted.set()
 
     async def _merge(self) -> AsyncGenerator[tuple[int, Chunk], None]:
         queue: asyncio.Queue[tuple[int, Chunk] | Exception | None] = asyncio.Queue(QUEUED_CHUNKS)

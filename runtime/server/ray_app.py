@@ -128,8 +128,10 @@ class ReplicatedEngine:
         prompt: str | Sequence[int],
         params: SamplingParams | None = None,
         options: RequestOptions | None = None,
+        on_accepted: Callable[[], None] | None = None,
     ) -> AsyncGenerator[Chunk, None]:
-        """As `AsyncEngine.stream`, from the replica that suits the prompt best."""
+        """As `AsyncEngine.stream`, from the replica that suits the prompt best. That it took the
+        request is known by its first chunk."""
         tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
         params, options = params or SamplingParams(), options or RequestOptions()
         self.limits.check(tokens, params, options)
@@ -137,6 +139,8 @@ class ReplicatedEngine:
         is_done = False
         try:
             async for chunk in chunks:
+                if on_accepted is not None:
+                    on_accepted()
                 yield chunk
             is_done = True
         except BackPressureError:

@@ -24,9 +24,7 @@ HEADERS = {
     "x-accel-buffering": "no",  # nginx would collect events otherwise
 }
 PING_S = 15.0
-# Errors that come within this time have a status of their own. A starved engine may take seconds
-# to say that its queue is full; as long as nothing need be shown to be alive, nobody is hurt.
-ADMISSION_S = PING_S
+ADMISSION_S = 2.0  # errors that come within this time have a status of their own, refusals always
 PING = b": still here\n\n"
 DONE = b"data: [DONE]\n\n"
 
@@ -54,7 +52,9 @@ class EventStream(Response):
         headers: Mapping[str, str] | None = None,
         admission_s: float = ADMISSION_S,
         ping_s: float = PING_S,
+        is_accepted: asyncio.Event | None = None,
     ) -> None:
+        """Where `is_accepted` is given, the status waits for it, or for an error in its place."""
         self.status_code = 200
         self.background = None
         self.init_headers({**HEADERS, **(headers or {})})
@@ -62,6 +62,7 @@ class EventStream(Response):
         self._write_timeout_s = write_timeout_s
         self._admission_s = admission_s
         self._ping_s = ping_s
+        self._is_accepted = is_accepted
         self._num_sending = 0
         self._moved_s = 0.0  # when the last message began or ended
 
@@ -85,6 +86,7 @@ class EventStream(Response):
             first = asyncio.ensure_future(anext(events, None))
             try:
                 await asyncio.wait({first}, timeout=self._admission_s)
+                await self._wait_for_acceptance(first)
                 if first.done() and (refusal := first.exception()) is not None:
                     assert isinstance(refusal, Exception)
                     await as_api_error(refusal).response()(scope, receive, send)
@@ -97,6 +99,17 @@ class EventStream(Response):
             finally:
                 first.cancel()
                 await asyncio.gather(first, return_exceptions=True)
+
+    async def _wait_for_acceptance(self, first: asyncio.Future[Event | None]) -> None:
+        """A starved engine may take long to say that its queue is full."""
+        if first.done() or self._is_accepted is None:
+            return
+        accepted = asyncio.ensure_future(self._is_accepted.wait())
+        either: set[asyncio.Future[Any]] = {first, accepted}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            accepted.cancel()
 
     async def _write_events(
         self,

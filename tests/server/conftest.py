@@ -62,6 +62,7 @@ class FakeEngine:
         prompt: str | Sequence[int],
         params: SamplingParams | None = None,
         options: RequestOptions | None = None,
+        on_accepted: Callable[[], None] | None = None,
     ) -> AsyncGenerator[Chunk, None]:
         assert params is not None and options is not None and not isinstance(prompt, str)
         if self.failure is not None:
@@ -73,6 +74,8 @@ class FakeEngine:
             yield Chunk(0, "", (), (), "timeout", RequestStats(1, 0, 0, 0.0, 0.0, 0.2))
             return
         self.asked.append((list(prompt), params, options))
+        if on_accepted is not None:
+            on_accepted()
         self.num_open += 1
         is_done = False
         try:

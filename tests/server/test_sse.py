@@ -82,6 +82,23 @@ def test_a_silent_stream_shows_that_it_lives() -> None:
     assert bodies(sent)[0] == PING and b'data: {"n":0}\n\n' in bodies(sent)
 
 
+def test_a_refusal_that_comes_late_has_its_status() -> None:
+    async def refuse_late() -> AsyncGenerator[dict[str, Any], None]:
+        await asyncio.sleep(0.05)
+        raise QueueFull("16 requests wait already", 2.3)
+        yield {}
+
+    sent = run_stream(refuse_late(), admission_s=0.01, is_accepted=asyncio.Event())
+    assert sent[0]["status"] == 429
+
+
+def test_an_accepted_stream_begins_before_its_first_event() -> None:
+    accepted = asyncio.Event()
+    accepted.set()
+    sent = run_stream(count(1, 0.2), ping_s=0.04, admission_s=0.01, is_accepted=accepted)
+    assert sent[0]["status"] == 200 and bodies(sent)[0] == PING
+
+
 def test_a_reader_that_stalls_is_given_up() -> None:
     closed = []
 
