@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from ingot.errors import ArtifactCorruptError, ArtifactError
 from ingot.runtime.artifact.manifest import DType, FileRecord, WeightRecord
+from ingot.runtime.artifact.read_ahead import read_ahead
 
 ALIGNMENT = 64
 MAX_FILE_BYTES = 4 << 30
@@ -237,12 +238,13 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def map_weights(folder: Path, weights: Sequence[WeightRecord]) -> list[NDArray[Any]]:
-    """Map the tensors of a manifest, in its order, without reading them.
+    """Map the tensors of a manifest, in its order, without waiting for them to be read.
 
     The views are writable but private (mode "c"): DLPack refuses read-only memory, and nothing
     that is written reaches the file. Each keeps its file's mapping alive.
     """
     files = {name: _MappedFile(folder / name) for name in dict.fromkeys(w.file for w in weights)}
+    read_ahead([file.path for file in files.values()])
     return [files[weight.file].view(weight) for weight in weights]
 
 
