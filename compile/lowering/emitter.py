@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm import relax
+from tvm_ffi import StructuralKey
 
 from ingot.compile.column_slice import column_slice
 from ingot.compile.graph import Graph, is_one, shape_of
@@ -42,6 +43,7 @@ class Emitter:
         self.target = target
         self.formats = formats
         self._kernels: dict[Any, relax.GlobalVar] = {}
+        self._made: dict[StructuralKey, relax.Var] = {}
 
     # --- kernels -------------------------------------------------------------------------------
 
@@ -98,8 +100,13 @@ class Emitter:
         return self.weights.plain(expr) if self.is_stored(expr) else expr
 
     def define_weight(self, expr: relax.Expr) -> relax.Var:
-        """A variable for what is made of a weight when the weights are written."""
+        """A variable for what is made of a weight when the weights are written.
+
+        The same for the same expression: a weight that two calls read is stored once.
+        """
         value = self.graph.builder.normalize(expr)
-        var = relax.Var("weight", value.ty)
-        self.graph.define(var, value)
-        return var
+        key = StructuralKey(value)
+        if key not in self._made:
+            self._made[key] = relax.Var("weight", value.ty)
+            self.graph.define(self._made[key], value)
+        return self._made[key]
