@@ -62,7 +62,8 @@ class Record:
     """One request as its client saw it. Times in seconds since the load began.
 
     due_s      when the schedule wanted it sent; later than that, the client itself was too slow
-    piece_s    when each piece of text arrived; a piece may hold several tokens
+    piece_s    when each piece of text arrived, or the end of an answer without text; a piece may
+               hold several tokens
     """
 
     outcome: Outcome
@@ -148,7 +149,8 @@ async def send(
                     if "error" in event:
                         error = read_message(json.dumps(event))
                         break
-                    if has_text(event):
+                    # An answer that spells nothing is there when it ends.
+                    if has_text(event) or (has_finish(event) and not pieces):
                         pieces.append(clock() - began)
                         on_piece(pieces[-1])
                     usage = event.get("usage") or usage

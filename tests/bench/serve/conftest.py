@@ -25,6 +25,7 @@ class FakeServer:
     first_token_s: float = 0.005
     refuse_every: int = 0
     break_after: int | None = None  # pieces, and then the connection is closed
+    text: str = "a"  # of each token
     leaked_pages: int = 0
     has_usage: bool = True
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -91,7 +92,9 @@ async def answer(
     try:
         await asyncio.sleep(fake.first_token_s)
         for sent in range(1, num_tokens + 1):
-            piece: dict[str, Any] = {"delta": {"content": "a"}} if is_chat else {"text": "a"}
+            piece: dict[str, Any] = (
+                {"delta": {"content": fake.text}} if is_chat else {"text": fake.text}
+            )
             finish = "length" if sent == num_tokens else None
             yield event([{**piece, "finish_reason": finish}])
             if sent == fake.break_after:

@@ -58,6 +58,14 @@ def test_refusals_and_errors_carry_their_reason(fake: FakeServer) -> None:
     assert (record.outcome, record.error) == ("refused", "429: no")
 
 
+def test_an_answer_without_text_is_there_when_it_ends(fake: FakeServer) -> None:
+    """Tokens of a model with random weights may spell nothing."""
+    fake.text = ""
+    record = ask(fake.url, PlannedRequest("a", 5))
+    assert (record.outcome, len(record.piece_s), record.num_output_tokens) == ("done", 1, 5)
+    assert record.ttft_s is not None and record.ttft_s >= fake.first_token_s
+
+
 def test_a_stream_without_an_end_is_a_failure(fake: FakeServer) -> None:
     fake.break_after = 2
     record = ask(fake.url, PlannedRequest("a", 5))
