@@ -41,8 +41,8 @@ from ingot.runtime.engine_messages import (
 )
 from ingot.runtime.engine_stats import EngineStats
 from ingot.runtime.outputs import Chunk, Completion, join_chunks
-from ingot.runtime.pooling import PoolingKind, finish_embedding, take_embedding
-from ingot.runtime.request_options import RequestOptions
+from ingot.runtime.pooling import finish_embedding, take_embedding
+from ingot.runtime.request_options import PoolingKind, RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.speculation.build import SpeculationKind
 from ingot.runtime.tokenizer import Tokenizer

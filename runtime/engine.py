@@ -28,9 +28,9 @@ from ingot.runtime.kv import PagePool
 from ingot.runtime.kv.size import choose_num_pages
 from ingot.runtime.limits import Limits
 from ingot.runtime.outputs import Chunk, Completion, join_chunks
-from ingot.runtime.pooling import PoolingKind, finish_embedding, take_embedding
+from ingot.runtime.pooling import finish_embedding, take_embedding
 from ingot.runtime.prompts import Prompt, as_prompts
-from ingot.runtime.request_options import RequestOptions
+from ingot.runtime.request_options import PoolingKind, RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.speculation.build import (
     DEFAULT_MAX_TOKENS,

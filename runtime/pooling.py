@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingot.errors import RequestError
+from ingot.runtime.request_options import PoolingKind
 
 if TYPE_CHECKING:
     from ingot.runtime.outputs import Chunk
-
-# mean: of all tokens; last: of the last token, which has seen all others
-PoolingKind = Literal["mean", "last"]
-POOLING_KINDS: tuple[PoolingKind, ...] = ("mean", "last")
 
 Floats = NDArray[np.float32]
 

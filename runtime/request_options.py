@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from ingot.errors import RequestError
-from ingot.runtime.pooling import POOLING_KINDS, PoolingKind
+
+# What an embedding is made of. mean: of all tokens; last: of the last token, which has seen all
+# others.
+PoolingKind = Literal["mean", "last"]
+POOLING_KINDS: tuple[PoolingKind, ...] = ("mean", "last")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

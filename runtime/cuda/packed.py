@@ -43,38 +43,52 @@ class _DLTensor(ctypes.Structure):
         ("shape", ctypes.POINTER(ctypes.c_int64)),
         ("strides", ctypes.POINTER(ctypes.c_int64)),
         ("byte_offset", ctypes.c_uint64),
-        # What makes it a managed tensor: nobody is called when it is given back.
+        # What makes it a managed tensor.
         ("context", ctypes.c_void_p),
         ("deleter", ctypes.c_void_p),
     )
 
 
+_LIBC = ctypes.CDLL(None)
+_LIBC.malloc.restype = ctypes.c_void_p
+_LIBC.malloc.argtypes = (ctypes.c_size_t,)
+_FREE = ctypes.cast(_LIBC.free, ctypes.c_void_p).value
+
+
 class DeviceView:
-    """A tensor in the middle of a buffer; both this and the buffer must outlive it. TVM's own views
-    keep the buffer's address and add an offset, which kernels don't take."""
+    """A tensor in the middle of a buffer, which must outlive it. TVM's own views keep the buffer's
+    address and add an offset, which kernels don't take.
+
+    The tensor owns its description and gives it to the C library's `free`: Python may be gone by
+    then, at the end of a process.
+    """
 
     def __init__(self, pointer: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-        self._extents = (ctypes.c_int64 * (2 * len(shape)))(*shape, *strides)
-        start = ctypes.addressof(self._extents)
-        extents = ctypes.POINTER(ctypes.c_int64)
-        self._described = _DLTensor(
+        extents = ctypes.c_int64 * (2 * len(shape))
+        self._address = _LIBC.malloc(ctypes.sizeof(_DLTensor) + ctypes.sizeof(extents))
+        start = self._address + ctypes.sizeof(_DLTensor)
+        extents.from_address(start)[:] = [*shape, *strides]
+        pointers = ctypes.POINTER(ctypes.c_int64)
+        described = _DLTensor(
             data=pointer,
             device_type=CUDA,
             ndim=len(shape),
             code=DLPACK_CODES[dtype.kind],
             bits=8 * dtype.itemsize,
             lanes=1,
-            shape=ctypes.cast(start, extents),
-            strides=ctypes.cast(start + 8 * len(shape), extents),
+            shape=ctypes.cast(start, pointers),
+            strides=ctypes.cast(start + 8 * len(shape), pointers),
+            deleter=_FREE,
         )
+        ctypes.memmove(self._address, ctypes.byref(described), ctypes.sizeof(described))
         self.tensor: Any = tvm_ffi.from_dlpack(self)
 
     def __dlpack__(self, **_: Any) -> Any:
         create = ctypes.pythonapi.PyCapsule_New
         create.restype = ctypes.py_object
         create.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-        return create(ctypes.addressof(self._described), b"dltensor", None)
+        return create(self._address, b"dltensor", None)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return CUDA, 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ingot.errors import UsageError
-from ingot.runtime.pooling import POOLING_KINDS, PoolingKind
+from ingot.runtime.request_options import POOLING_KINDS, PoolingKind
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 

@@ -14,7 +14,7 @@ import torch
 
 from ingot import Engine
 from ingot.compile.api import compile_model
-from ingot.runtime.pooling import PoolingKind
+from ingot.runtime.request_options import PoolingKind
 from tests.compile.conftest import write_checkpoint as write_llama
 from tests.e2e.test_families import write_checkpoint
 from tests.emulated_gpu.emulator import build_driver, environment

@@ -12,7 +12,7 @@ from pathlib import Path
 import ingot.compile.pipeline
 from ingot import Engine
 from ingot.compile.api import compile_model
-from ingot.runtime.pooling import POOLING_KINDS
+from ingot.runtime.request_options import POOLING_KINDS
 from tests.emulated_gpu.emulator import compile_source
 
 LENGTHS = (1, 5, 17, 31)  # some longer than a step

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from ingot.errors import RequestError
-from ingot.runtime.pooling import PoolingKind
-from ingot.runtime.request_options import RequestOptions
+from ingot.runtime.request_options import PoolingKind, RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
 from tests.runtime.conftest import TOY, Rig
 from tests.tolerances import assert_close

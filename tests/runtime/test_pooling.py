@@ -5,7 +5,8 @@ import pytest
 
 from ingot.errors import RequestError
 from ingot.runtime.outputs import Chunk
-from ingot.runtime.pooling import Pooling, PoolingKind, finish_embedding, take_embedding
+from ingot.runtime.pooling import Pooling, finish_embedding, take_embedding
+from ingot.runtime.request_options import PoolingKind
 
 HIDDEN = np.random.default_rng(0).standard_normal((11, 6)).astype(np.float32)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ingot.runtime.pooling import PoolingKind
+from ingot.runtime.request_options import PoolingKind
 from ingot.runtime.server.schemas.base import JsonObject, RequestBody, TokenId
 from ingot.runtime.server.schemas.chat import Message, Tool
 from ingot.runtime.server.schemas.completion import Prompt
