@@ -6,13 +6,17 @@ import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ingot.compile.report import CompileReport, Observer, Progress
 from ingot.compile.schemes import SCHEMES
 from ingot.errors import ArtifactTargetError, UsageError
 from ingot.runtime.artifact.machine import check_target, detect_machine
-from ingot.runtime.artifact.manifest import ProofRecord, TargetRecord, write_manifest
+from ingot.runtime.artifact.manifest import (
+    Manifest,
+    ProofRecord,
+    TargetRecord,
+    write_manifest,
+)
 from ingot.targets import Target, resolve_target
 from ingot.targets.tuned import describe_tuning, find_tuning, with_tuning
 
@@ -22,7 +26,7 @@ class CompileResult:
     """Where the artifact is, what it says of itself and what its making took."""
 
     path: Path
-    manifest: Any
+    manifest: Manifest
     report: CompileReport
 
 
@@ -103,12 +107,11 @@ def compile_model(
         check_tokenizer(source.path, config.vocab_size)
         reader = open_weights(source, check_finite=True)
         formats = formats.for_tensors({name: reader.aliases(name) for name in reader.names()})
-        context = context_tokens(config, max_context_tokens)
         with observer.stage("export"):
             captured = capture(
                 config,
                 dtype=torch.float32,
-                max_context_tokens=context,
+                max_context_tokens=max_context_tokens,
                 trust_remote_code=trust_remote_code,
             )
         options = GraphOptions(target, formats, frozenset(disable), cuda_compiler)
@@ -139,15 +142,3 @@ def can_run(target: TargetRecord) -> bool:
     except ArtifactTargetError:
         return False
     return True
-
-
-def context_tokens(config: Any, wanted: int | None) -> int:
-    """The longest context: what the user wants, within what the model was made for."""
-    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
-    limit = limit or getattr(config, "n_positions", None) or 2048
-    if wanted is not None and not 1 <= wanted <= limit:
-        raise UsageError(
-            f"--max-context is {wanted}; it must be at least 1, "
-            f"and the model is made for at most {limit} tokens"
-        )
-    return int(limit if wanted is None else wanted)

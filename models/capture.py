@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from ingot.errors import ModelError
+from ingot.errors import UsageError
 from ingot.models import attention
 from ingot.models.adapters import find_adapter
 from ingot.models.attention import KVSlot, Recorder, recording
@@ -22,6 +22,9 @@ from ingot.models.names import parameter_names
 from ingot.models.rope import freeze_rope
 from ingot.models.token_mixing import check_tokens_stay_apart
 from ingot.models.unsupported import unsupported_module
+
+UNLIMITED_CONTEXT = 2048
+"""The context by default for models whose configuration names no longest one, such as Bloom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +93,17 @@ def prepare(model: Any, max_context_tokens: int) -> CapturedForward:
 
 
 def capture(
-    config: Any, *, dtype: torch.dtype, max_context_tokens: int, trust_remote_code: bool = False
+    config: Any,
+    *,
+    dtype: torch.dtype,
+    max_context_tokens: int | None = None,
+    trust_remote_code: bool = False,
 ) -> CapturedModel:
-    """Export the causal language model of `config`. Needs no weights and no memory for them."""
-    check_context(config, max_context_tokens)
+    """Export the causal language model of `config`. Needs no weights and no memory for them.
+
+    Without `max_context_tokens`, the context is as long as the model was made for.
+    """
+    max_context_tokens = choose_context(config, max_context_tokens)
     model = create_empty_model(config, dtype=dtype, trust_remote_code=trust_remote_code)
     names = parameter_names(model)
     fake_parameters(model)
@@ -133,11 +143,16 @@ def find_attention(model: nn.Module) -> tuple[str, nn.Module]:
     return next(named, ("", model))
 
 
-def check_context(config: Any, max_context_tokens: int) -> None:
-    """Raise ModelError for a context that the model has no positions for."""
-    longest = getattr(config, "max_position_embeddings", None)
-    if max_context_tokens < 1 or (longest is not None and max_context_tokens > longest):
-        allowed = "at least 1" if longest is None else f"1 to {longest}"
-        raise ModelError(
-            f"the context is {max_context_tokens} tokens; {config.model_type} allows {allowed}"
+def choose_context(config: Any, wanted: int | None) -> int:
+    """The longest context in tokens: what is wanted, within what the model was made for."""
+    names = ("max_position_embeddings", "max_seq_len", "n_positions")
+    limit = next((found for name in names if (found := getattr(config, name, None))), None)
+    if wanted is None:
+        return int(limit or UNLIMITED_CONTEXT)
+    if wanted < 1 or (limit is not None and wanted > limit):
+        allowed = "at least 1" if limit is None else f"1 to {limit:,}"
+        raise UsageError(
+            f"a context of {wanted:,} tokens is wanted; this {config.model_type} model "
+            f"was made for {allowed}"
         )
+    return wanted

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ingot.compile.api import CompileResult, compile_model, context_tokens
+from ingot.compile.api import CompileResult, compile_model
 from ingot.errors import (
     CheckpointError,
     CompileError,
@@ -90,9 +90,6 @@ def leftovers(out: Path) -> list[str]:
         ({"disable": ("fuse_all",)}, UsageError, "no rewrite is called 'fuse_all'"),
         ({"keep": {"lm_head": "q5"}}, UsageError, "no format is called 'q5'"),
         ({"keep": {"lm_haed": "f16"}}, UsageError, "no tensor of the model is called 'lm_haed'"),
-        ({"max_context_tokens": 129}, UsageError, "is 129; .* at most 128"),
-        ({"max_context_tokens": 0}, UsageError, "is 0; .* at least 1"),
-        ({"max_context_tokens": -1}, UsageError, "is -1; .* at least 1"),
     ],
 )
 def test_wrong_option(
@@ -101,22 +98,6 @@ def test_wrong_option(
     with pytest.raises(error, match=message):
         compile_model(str(tiny_llama), out=out, **options)
     assert leftovers(out) == []
-
-
-@pytest.mark.parametrize(
-    ("config", "limit"),
-    [
-        ({"max_position_embeddings": 77}, 77),
-        ({"n_positions": 66}, 66),
-        ({"max_seq_len": 55}, 55),
-        ({}, 2048),
-    ],
-)
-def test_context_by_default(config: dict[str, int], limit: int) -> None:
-    assert context_tokens(SimpleNamespace(**config), None) == limit
-    assert context_tokens(SimpleNamespace(**config), 5) == 5
-    with pytest.raises(UsageError, match=f"at most {limit}"):
-        context_tokens(SimpleNamespace(**config), limit + 1)
 
 
 # --- models --------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Every family of the table: the captured model computes what the plain one does."""
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,8 +9,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ingot.errors import ModelError, UnsupportedModelError
-from ingot.models.capture import CapturedForward, capture, prepare
+from ingot.errors import UnsupportedModelError, UsageError
+from ingot.models.capture import (
+    UNLIMITED_CONTEXT,
+    CapturedForward,
+    capture,
+    choose_context,
+    prepare,
+)
 from ingot.models.families import CONTEXT_TOKENS, FAMILIES
 from ingot.models.rope import freeze_rope
 from tests.models.running import Runner, plain_logits, relative_error
@@ -147,8 +154,25 @@ def test_captured_program_is_the_model(captured: Any, two_prompts: tuple[Tensor,
 
 
 def test_context_longer_than_positions() -> None:
-    with pytest.raises(ModelError, match="65 tokens; gpt2 allows 1 to 64"):
+    with pytest.raises(UsageError, match="65 tokens is wanted; .* made for 1 to 64"):
         capture(find_family("gpt2").config(), dtype=torch.float32, max_context_tokens=65)
+
+
+@pytest.mark.parametrize("field", ["max_position_embeddings", "n_positions", "max_seq_len"])
+def test_context_by_default_is_the_longest(field: str) -> None:
+    config = SimpleNamespace(model_type="any", **{field: 77})
+    assert choose_context(config, None) == choose_context(config, 77) == 77
+    for wrong in (78, 0, -1):
+        with pytest.raises(UsageError, match=f"{wrong} tokens is wanted; .* 1 to 77"):
+            choose_context(config, wrong)
+
+
+def test_context_of_a_model_that_names_no_longest() -> None:
+    config = SimpleNamespace(model_type="bloom")
+    assert choose_context(config, None) == UNLIMITED_CONTEXT
+    assert choose_context(config, 9 * UNLIMITED_CONTEXT) == 9 * UNLIMITED_CONTEXT
+    with pytest.raises(UsageError, match="made for at least 1"):
+        choose_context(config, 0)
 
 
 @pytest.mark.parametrize(
