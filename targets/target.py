@@ -33,17 +33,13 @@ class Target:
     features: tuple[str, ...] = ()
     vector_bytes: int = 0
     vector_registers: int = 0
-    l1_bytes: int = 0
-    l2_bytes: int = 0
+    l2_bytes: int = 0  # of one core
     tuned: tuple[tuple[str, int], ...] = ()  # sizes that `ingot tune` measured (targets/tuned.py)
     # CUDA
     cuda_arch: str = ""  # the oldest GPU that runs the code
     cuda_archs: tuple[str, ...] = ()  # each with machine code of its own; `archs` is never empty
     max_threads_per_block: int = 0
     shared_memory_bytes: int = 0
-    multiprocessors: int = 0
-    bandwidth_gbs: float = 0.0  # of the device's memory, by its datasheet
-    peak_tflops: tuple[tuple[str, float], ...] = ()  # dense, by dtype, by the datasheet
     # One a kernel: tiles of 8 rows of x, warps across features and along inputs, inputs staged
     matmul_few_rows: tuple[tuple[int, int, int, int], ...] = ()
 
@@ -106,10 +102,8 @@ def parse_target(record: dict[str, Any]) -> Target:
 
 
 def _frozen(value: Any) -> Any:
-    """Lists become tuples, and tables tuples of pairs."""
-    if isinstance(value, dict):
-        value = list(value.items())
-    return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
+    """Lists become tuples, so that a target can be hashed."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
 def load_targets() -> dict[str, Target]:

