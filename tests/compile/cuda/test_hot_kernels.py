@@ -1,14 +1,12 @@
-"""The kernels that decide the speed: matrix instructions, and no spills, on two kinds of GPU."""
+"""The kernels that decide the speed, disassembled: matrix instructions, wide loads, no spills."""
 
-import importlib.util
-import re
-from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import tvm
 
 from ingot.compile.build import tvm_target
-from ingot.compile.cuda import DeviceBinary, compile_without_spills, cuda_compiler
+from ingot.compile.cuda import compile_without_spills, cuda_compiler
 from ingot.compile.cuda.device_code import captured
 from ingot.compile.fast_inspect import fast_inspect
 from ingot.compile.kernels import build_kernel, implementation
@@ -19,71 +17,75 @@ from ingot.compile.kernels.rope.spec import RopeSpec
 from ingot.compile.kernels.sampling.sample import SampleSpec
 from ingot.compile.schemes import FORMATS
 from ingot.targets import load_targets
+from tests.compile.cuda.disassembly import Instructions, disassemble
+from tests.compile.cuda.test_compilers import need
 
 TARGET = load_targets()["cuda:sm_80"]
-_ENTRY = re.compile(r"\.visible \.entry (\w+)\(")
+READ_ONCE = "LDG.E.NA.128.CONSTANT"  # 16 bytes that displace nothing in the cache
+COPY_ASIDE = "LDGSTS.E.BYPASS.128"  # 16 bytes to shared memory, while the thread goes on
 
 
-@dataclass(frozen=True)
-class Compiled:
-    binary: DeviceBinary
-    ptx: dict[str, str]  # by kernel
-
-
-def compile_kernel(function: tvm.tirx.PrimFunc, arch: str) -> Compiled:
-    if importlib.util.find_spec("cuda") is None:
-        pytest.skip("the extra `nvrtc` is not installed")
+def compile_kernel(function: tvm.tirx.PrimFunc, arch: str, folder: Path) -> dict[str, Instructions]:
+    """The machine code of each kernel, none of which keeps registers in memory."""
+    need("nvrtc")
     with fast_inspect(), captured() as device:
         tvm.tirx.build(tvm.IRModule({"main": function}), tvm_target(TARGET))
     binary = compile_without_spills(cuda_compiler("nvrtc"), device.source, arch)
-    pieces = _ENTRY.split(binary.ptx.decode())
-    return Compiled(binary, dict(zip(pieces[1::2], pieces[2::2], strict=True)))
+    assert [kernel for kernel in binary.kernels if kernel.spill_bytes] == []
+    code = disassemble(binary.cubin, folder)
+    assert set(code) == {kernel.name for kernel in binary.kernels}
+    assert all(kernel.of("LDL") == kernel.of("STL") == 0 for kernel in code.values())
+    return code
 
 
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def kernels_with(instruction: str, code: dict[str, Instructions]) -> set[str]:
+    return {name for name, kernel in code.items() if kernel.of(instruction)}
+
+
+ON_BOTH = pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+
+
+@ON_BOTH
 @pytest.mark.parametrize("gate", ["", "silu"])
-@pytest.mark.parametrize(("code", "dtype"), [("f16", "f16"), ("q4_g32", "bf16")])
-def test_linear(code: str, dtype: str, gate: str, arch: str) -> None:
-    spec = LinearSpec(256, 640, FORMATS[code], "int8", False, gate)
-    compiled = compile_kernel(build_kernel("matmul", spec, TARGET), arch)
-    assert [k for k in compiled.binary.kernels if k.spill_bytes] == []
-    instruction = f"mma.sync.aligned.m16n8k16.row.col.f32.{dtype}.{dtype}.f32"
-    multiplying = {name for name, text in compiled.ptx.items() if instruction in text}
-    name = f"linear_{code}_{gate}_kernel" if gate else f"linear_{code}_kernel"
-    few, rounding, many = (f"{name}{end}" for end in ("", "_3", "_4"))
-    assert multiplying == set(compiled.ptx) - {rounding}
-    assert "ld.global.nc.L1::no_allocate.v4.u32" in compiled.ptx[few]
-    assert "cp.async.cg.shared.global" in compiled.ptx[many]
+@pytest.mark.parametrize(
+    ("format", "multiply"), [("f16", "HMMA.16816.F32"), ("q4_g32", "HMMA.16816.F32.BF16")]
+)
+def test_linear(format: str, multiply: str, gate: str, arch: str, tmp_path: Path) -> None:
+    spec = LinearSpec(256, 640, FORMATS[format], "int8", False, gate)
+    code = compile_kernel(build_kernel("matmul", spec, TARGET), arch, tmp_path)
+    name = f"linear_{format}_{gate}_kernel" if gate else f"linear_{format}_kernel"
+    *few, rounding, many = (f"{name}{end}" for end in ("", "_1", "_2", "_3", "_4"))
+    assert set(code) == {*few, rounding, many}
+    assert kernels_with("HMMA", code) == {*few, many}
+    # All of them of the weights' type; bfloat16's name is longer than float16's.
+    assert all(code[kernel][multiply] == code[kernel].of("HMMA") for kernel in (*few, many))
+    assert kernels_with(READ_ONCE, code) == set(few)
+    assert kernels_with(COPY_ASIDE, code) == {many}
 
 
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
-def test_attention(arch: str) -> None:
+@ON_BOTH
+def test_attention(arch: str, tmp_path: Path) -> None:
     rope = RopeSpec(32, 128, 128)
     spec = PagedAttentionSpec(32, 8, 128, 128, 0.09, kv_dtype="bfloat16", rope=rope)
-    compiled = compile_kernel(build_kernel("paged_attention", spec, TARGET), arch)
-    assert [k for k in compiled.binary.kernels if k.spill_bytes] == []
-    walking = {name for name, text in compiled.ptx.items() if "mma.sync.aligned" in text}
-    assert walking == {"paged_attention_kernel", "paged_attention_kernel_2"}
-    for name in walking:
-        assert "ldmatrix.sync.aligned" in compiled.ptx[name]
-        assert "cp.async.cg.shared.global" in compiled.ptx[name]
+    code = compile_kernel(build_kernel("paged_attention", spec, TARGET), arch, tmp_path)
+    walking = {"paged_attention_kernel", "paged_attention_kernel_2"}
+    for instruction in ("HMMA.16816.F32.BF16", "LDSM.16.MT88.4", COPY_ASIDE):
+        assert kernels_with(instruction, code) == walking
 
 
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
-def test_norm(arch: str) -> None:
+@ON_BOTH
+def test_norm(arch: str, tmp_path: Path) -> None:
     """A row of 16384 is sixteen columns a thread."""
     for width in (4096, 16384):
         spec = NormSpec("rms", width, 1e-6, residual=True)
-        compiled = compile_kernel(build_kernel("norm", spec, TARGET), arch)
-        assert [k for k in compiled.binary.kernels if k.spill_bytes] == []
+        compile_kernel(build_kernel("norm", spec, TARGET), arch, tmp_path)
 
 
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
-def test_sampling(arch: str) -> None:
+@ON_BOTH
+def test_sampling(arch: str, tmp_path: Path) -> None:
     """A kernel for the largest logit, five for the thresholds' digits, one to draw."""
     kernels = implementation("sampling", TARGET)
-    compiled = compile_kernel(kernels.build_sample(SampleSpec(152_064), TARGET), arch)
-    assert [k for k in compiled.binary.kernels if k.spill_bytes] == []
-    assert len(compiled.ptx) == 7
-    in_shared = re.compile(r"atom\.shared\.add\.u32|red\.shared\.add\.u32")
-    assert sum(bool(in_shared.search(text)) for text in compiled.ptx.values()) == 5
+    function = kernels.build_sample(SampleSpec(152_064), TARGET)
+    code = compile_kernel(function, arch, tmp_path)
+    assert len(code) == 7
+    assert len(kernels_with("ATOMS.ADD", code) | kernels_with("ATOMS.POPC.INC", code)) == 5
