@@ -94,8 +94,8 @@ def rewrite(
     """Run every rewrite that is not turned off."""
     names = imported.checkpoint_names
 
-    def format_of(weights: list[relax.Var]) -> str:
-        return formats.format_of([names[weight.name] for weight in weights], "linear").code
+    def format_of(weights: list[relax.Var], role: str) -> str:
+        return formats.format_of([names[weight.name] for weight in weights], role).code
 
     module = imported.module
     for step in active_rewrites(disabled):

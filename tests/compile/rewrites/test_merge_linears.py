@@ -18,12 +18,12 @@ X = {"x": (1, TOKENS, 6)}
 QKV = {"q": (8, 6), "k": (4, 6), "v": (4, 6)}
 
 
-def one_format(_weights: list[Var]) -> str:
+def one_format(_weights: list[Var], _role: str) -> str:
     return "f32"
 
 
-def linear(emit: Emit, *operands: relax.Expr) -> Var:
-    return emit(call_op("linear", list(operands)))
+def linear(emit: Emit, *operands: relax.Expr, role: str = "linear") -> Var:
+    return emit(call_op("linear", list(operands), role=role))
 
 
 def columns(emit: Emit, x: Var, begin: int, end: int) -> Var:
@@ -87,11 +87,36 @@ def test_only_equal_formats_merge() -> None:
         first = columns(emit, merged, 0, 8)
         return relax.Tuple([first, linear(emit, x, k), third])
 
-    def format_of(weights: list[Var]) -> str:
+    def format_of(weights: list[Var], _role: str) -> str:
         return "f16" if weights[0].name == "k" else "q4_g32"
 
     module = trace(before, X, QKV)
     check_rewrite(module, merge_linears(module, format_of), trace(expected, X, QKV))
+
+
+def test_heads_merge_as_heads() -> None:
+    """Their format is that of heads, and the merged linear is one of them."""
+    asked = []
+
+    def before(emit: Emit, x: Var, q: Var, k: Var, v: Var) -> relax.Tuple:
+        roles = ("head", "linear", "head")
+        return relax.Tuple(
+            [linear(emit, x, w, role=role) for w, role in zip((q, k, v), roles, strict=True)]
+        )
+
+    def expected(emit: Emit, x: Var, q: Var, k: Var, v: Var) -> relax.Tuple:
+        merged = linear(emit, x, emit(relax.op.concat([q, v], axis=0)), role="head")
+        third = columns(emit, merged, 8, 12)
+        first = columns(emit, merged, 0, 8)
+        return relax.Tuple([first, linear(emit, x, k), third])
+
+    def format_of(_weights: list[Var], role: str) -> str:
+        asked.append(role)
+        return "f32"
+
+    module = trace(before, X, QKV)
+    check_rewrite(module, merge_linears(module, format_of), trace(expected, X, QKV))
+    assert set(asked) == {"head", "linear"}
 
 
 def different_inputs() -> tvm.IRModule:
