@@ -1,6 +1,7 @@
 """Observed calls become a step's times; a tiny artifact is measured from one end to the other."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +21,7 @@ from ingot.bench.profile.measure import (
 from ingot.bench.profile.report import make_profile
 from ingot.errors import IngotError
 from ingot.runtime.artifact import load_artifact
+from ingot.runtime.artifact.artifact import Artifact
 
 TIMINGS = Timings(1e-5, 1e-3, 2e-6, 3e-5, (), {}, 2e-3, 3, 2)
 
@@ -72,8 +74,61 @@ def test_a_tiny_artifact(case: Case, tiny_artifact: Path, limits: Limits) -> Non
     profile = make_profile(artifact.manifest, case, timings, limits)
     assert sum(row.calls for row in profile.rows if row.load) == calls
     assert {"matmul", "paged_attention", "norm", "overhead"} <= {row.kind for row in profile.rows}
-    # A step of some 50 us on a machine with other work: no more than the order of magnitude.
-    assert 0.3 < profile.covered < 3
+    assert all(row.time_s > 0 for row in profile.rows)
+
+
+class TickingExecutor:
+    """A step whose kernels take 10 us each by a clock of its own; observing one takes 3 us more."""
+
+    now_s = 0.0
+
+    def __init__(self, artifact: Artifact, **_options: object) -> None:
+        self.vm = self
+        self.num_threads = 1
+        self._observer: Observer | None = None
+        calls = [(at, record.kernel) for record in artifact.manifest.work for at in record.calls]
+        self._kernels = [name for _, name in sorted(calls)]
+
+    @classmethod
+    def pass_time(cls, seconds: float) -> None:
+        cls.now_s += seconds
+
+    def observe(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def step(self, _inputs: object) -> None:
+        for name in self._kernels:
+            if self._observer is not None:
+                self._observer(None, name, True, None)
+                self.pass_time(3e-6)
+            self.pass_time(10e-6)
+            if self._observer is not None:
+                self._observer(None, name, False, None)
+
+    def sample(self, _logits: object, _sampling: object) -> None:
+        self.pass_time(50e-6)
+
+
+def test_what_is_measured_adds_up(
+    tiny_artifact: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time stands still but in kernels, in sampling and in the observer, so the sum is exact."""
+    monkeypatch.setattr(TickingExecutor, "now_s", 0.0)
+    clock = SimpleNamespace(perf_counter=lambda: TickingExecutor.now_s)
+    module = "ingot.bench.profile.measure"
+    monkeypatch.setattr(f"{module}.time", clock)
+    monkeypatch.setattr(
+        f"{module}.Observer", lambda: Observer(lambda: round(TickingExecutor.now_s * 1e9))
+    )
+    monkeypatch.setattr(f"{module}.CompiledExecutor", TickingExecutor)
+    monkeypatch.setattr(f"{module}.call_overhead", lambda args: 3e-6)
+    artifact, case = load_artifact(tiny_artifact), decode(40, 2)
+    timings = measure(artifact, case, threads=1, repetitions=3)
+    assert [seconds for _, seconds in timings.kernels] == pytest.approx(
+        [10e-6] * len(timings.kernels)
+    )
+    assert timings.sample_s == pytest.approx(50e-6)
+    assert make_profile(artifact.manifest, case, timings, limits).covered == pytest.approx(1)
 
 
 def test_an_artifact_without_work_is_refused(tiny_artifact: Path) -> None:
