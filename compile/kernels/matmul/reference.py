@@ -53,11 +53,14 @@ def linear(
     activations: Activations,
 ) -> NDArray[np.float64]:
     """`x @ weight.T + bias` in float64, after `weight` and `x` are rounded as the scheme says."""
-    if activations == "int8":
-        inputs = round_activations(x)
-    elif activations == "bfloat16":
-        inputs = bfloat16_to_float32(float32_to_bfloat16(x)).astype(np.float64)
-    else:
-        inputs = x.astype(activations).astype(np.float64)
-    out = inputs @ round_weight(weight, format).T
+    out = round_inputs(x, format, activations) @ round_weight(weight, format).T
     return out if bias is None else out + bias
+
+
+def round_inputs(x: Floats, format: WeightFormat, activations: Activations) -> NDArray[np.float64]:
+    """What the kernel of a weight in `format` multiplies with it, of `effective_activations`."""
+    if activations == "int8":
+        return round_activations(x)
+    if activations == "bfloat16":
+        return bfloat16_to_float32(float32_to_bfloat16(x)).astype(np.float64)
+    return x.astype(activations).astype(np.float64)
