@@ -1,10 +1,10 @@
-"""Results in JSON to the tables of `docs/performance.md`.
+"""Results in JSON to the tables of the README and of `docs/performance.md`.
 
 `python -m ingot.bench.render_performance` is run after new results were written.
 
 A table stands between `<!-- KIND FILE -->` and `<!-- end -->`, FILE being in `bench/results/`; what
-is between them is written again from the file, and nothing else of the document is touched. FILE
-may be a pattern, as `peers-1b-*.json`: a table for each file, in the order of their names.
+is between them is written again from the file, and nothing else of the document is touched. There
+may be several FILEs, and each may be a pattern such as `peers-1b-*.json`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 from ingot.bench.limits.table import SCALES
 from ingot.errors import IngotError
 
-MARKED = re.compile(r"<!-- (\w+) (\S+) -->\n.*?<!-- end -->", re.DOTALL)
+DOCUMENTS = (Path("README.md"), Path("docs/performance.md"))
+MARKED = re.compile(r"<!-- (\w+) ([^\n]+) -->\n.*?<!-- end -->", re.DOTALL)
 LEAST_SHARE = 0.002  # of the step: smaller rows are left to `ingot profile`
 
 Content = dict[str, Any]
@@ -29,23 +30,27 @@ def render_document(text: str, results: Path) -> str:
     """The document with every marked table made anew."""
 
     def table(match: re.Match[str]) -> str:
-        kind, name = match.groups()
+        kind, names = match.groups()
         if kind not in TABLES:
             raise IngotError(f"no table is called {kind!r}; tables are {', '.join(TABLES)}")
-        files = sorted(results.glob(name))
-        if not files:
-            raise IngotError(f"the table {kind} {name} has no results: no such file in {results}")
-        tables = []
-        for file in files:
-            try:
-                content = json.loads(file.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise IngotError(f"the table {kind} {file.name} can't be read: {error}") from error
-            tables.append(TABLES[kind](content))
-        together = "\n".join(tables)
-        return f"<!-- {kind} {name} -->\n\n{together}\n<!-- end -->"
+        contents = [content for name in names.split() for content in read_results(results, name)]
+        return f"<!-- {kind} {names} -->\n\n{TABLES[kind](contents)}\n<!-- end -->"
 
     return MARKED.sub(table, text)
+
+
+def read_results(results: Path, pattern: str) -> list[Content]:
+    """What the files of this name, or of these names, hold, in the order of their names."""
+    files = sorted(results.glob(pattern))
+    if not files:
+        raise IngotError(f"there are no results {pattern}: no such file in {results}")
+    contents = []
+    for file in files:
+        try:
+            contents.append(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise IngotError(f"the results {file.name} can't be read: {error}") from error
+    return contents
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -106,50 +111,11 @@ def profile_table(content: Content) -> str:
     return title + run + markdown(headings, rows)
 
 
-def compare_table(content: Content) -> str:
-    settings = content["settings"]
-    predicted = {
-        (p["case"]["prompt_length"], p["case"]["batch_size"]): p
-        for p in content.get("predictions", ())
-    }
-    rows = []
-    for backend in content["backends"]:
-        for case in backend["cases"]:
-            which = (case["case"]["prompt_length"], case["case"]["batch_size"])
-            limit = predicted.get(which) if backend["name"] == "compiled" else None
-            cells = [f"`{backend['name']}`", *map(str, which)]
-            for figure in ("ttft_s", "tpot_s"):
-                cells.append(f"{case[figure]['median'] * 1e3:,.3g}")
-                cells.append(f"{limit[figure] * 1e3:,.3g}" if limit else "")
-            cells.append(f"{case['decode_tokens_per_s']['median']:,.1f}")
-            rows.append(cells)
-    run = describe_run(content["machine"], settings["threads"], content["created"])
-    title = (
-        f"{settings['model']}, compiled in `{settings['quant']}`, others in {settings['dtype']}. "
-    )
-    headings = (
-        "backend",
-        "prompt",
-        "batch",
-        "TTFT ms",
-        "at the limits",
-        "TPOT ms",
-        "at the limits",
-        "decode tokens/s",
-    )
-    return title + run + markdown(headings, rows)
-
-
 def peers_table(content: Content) -> str:
     """Each engine's rates, and in brackets how many times as fast ours is."""
-    ours = {
-        tuple(r["case"].values()): r
-        for r in content["summaries"]
-        if r["engine"].partition("/")[0] == "ingot"
-    }
     rows = []
     for row in content["summaries"]:
-        case, best = row["case"], ours[tuple(row["case"].values())]
+        case, best = row["case"], ours_beside(row, content)
         cells = [f"`{row['engine']}`", str(case["prompt"]), str(case["batch"])]
         for figure in ("prefill_tokens_per_s", "decode_tokens_per_s"):
             cells.append(f"{row[figure]:,.0f} ({best[figure] / row[figure]:.2f})")
@@ -168,6 +134,50 @@ def peers_table(content: Content) -> str:
     return f"{title}{', '.join(versions)}. " + run + markdown(headings, rows)
 
 
+def ours_beside(row: Content, content: Content) -> Content:
+    """Our own figures in the case of `row`."""
+    return next(
+        other
+        for other in content["summaries"]
+        if other["engine"].partition("/")[0] == "ingot" and other["case"] == row["case"]
+    )
+
+
+def ratios_table(contents: Sequence[Content]) -> str:
+    """How many times as fast as each other engine ours is, a row for each case of a report."""
+    cells: dict[str, dict[str, str]] = {}
+    engines: dict[str, None] = {}
+    for content in contents:
+        batches = {row["case"]["batch"] for row in content["summaries"]}
+        for row in content["summaries"]:
+            ours = ours_beside(row, content)
+            if row is ours:
+                continue
+            figures = ("prefill_tokens_per_s", "decode_tokens_per_s")
+            prefill, decode = (f"{ours[figure] / row[figure]:.1f}" for figure in figures)
+            batch = f", batch {row['case']['batch']}" if len(batches) > 1 else ""
+            of_row = cells.setdefault(content["title"] + batch, {})
+            of_row[row["engine"]] = f"{prefill} / {decode}"
+            engines[row["engine"]] = None
+    rows = [[title, *(of.get(engine, "–") for engine in engines)] for title, of in cells.items()]
+    return markdown(["times as fast, prompt / answer", *(f"`{e}`" for e in engines)], rows)
+
+
+def served_sentences(contents: Sequence[Content]) -> str:
+    """How many times as many tokens a second our server gives as each other way to serve."""
+    sentences = []
+    for content in contents:
+        ours, *others = content["summaries"]
+        assert ours["name"] == "ingot", ours
+        times = [f"{row['first_is_times']:.2g} times as many as `{row['name']}`" for row in others]
+        clients = content["shape"]["clients"]
+        sentences.append(
+            f"With {clients} clients at once, Ingot's server gives tokens at a higher rate: "
+            f"{' and '.join(times)}.\n"
+        )
+    return "\n".join(sentences)
+
+
 def divergence_table(content: Content) -> str:
     rows = []
     for form in content["forms"]:
@@ -181,22 +191,29 @@ def divergence_table(content: Content) -> str:
     return text + run + markdown(headings, rows)
 
 
-TABLES: dict[str, Callable[[Content], str]] = {
-    "limits": limits_table,
-    "profile": profile_table,
-    "compare": compare_table,
-    "peers": peers_table,
-    "divergence": divergence_table,
+def each(table: Callable[[Content], str]) -> Callable[[Sequence[Content]], str]:
+    """A table for each file, one below the other."""
+    return lambda contents: "\n".join(map(table, contents))
+
+
+TABLES: dict[str, Callable[[Sequence[Content]], str]] = {
+    "limits": each(limits_table),
+    "profile": each(profile_table),
+    "peers": each(peers_table),
+    "divergence": each(divergence_table),
+    "ratios": ratios_table,
+    "served": served_sentences,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--document", type=Path, default=Path("docs/performance.md"))
+    parser.add_argument("--document", type=Path, action="append", help="instead of all documents")
     parser.add_argument("--results", type=Path, default=Path("bench/results"))
     arguments = parser.parse_args()
-    text = arguments.document.read_text(encoding="utf-8")
-    arguments.document.write_text(render_document(text, arguments.results), encoding="utf-8")
+    for document in arguments.document or DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        document.write_text(render_document(text, arguments.results), encoding="utf-8")
 
 
 if __name__ == "__main__":
