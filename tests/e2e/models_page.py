@@ -15,14 +15,15 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 _HEAD = """\
 # Models
 
-Ingot imports a decoder-only `transformers` model from the model's own code, so there is no list of
-supported models to be on. The families below are those that the tests compile and prove, each with a
-tiny configuration that exercises what the second column names. A model that has something Ingot can't
-import is refused with the module and its source line ([limits](limits.md)).
+Ingot imports a decoder-only `transformers` model from the model's own code, so there is no list
+of supported models to be on. The families below are those that the tests compile and prove, each
+with a tiny configuration that exercises what the second column names. A model that has something
+Ingot can't import is refused with the module and its source line ([limits](limits.md)).
 
-*Error* is the largest difference of a logit from eager float32, relative to the largest logit, over
-prefill and one-token decode. Greedy text is the same, token for token. *Left to TVM* names operators
-that no rewrite or kernel of Ingot's takes in yet: their results are right, but they cost time.
+*Error* is the largest difference of a logit from eager float32, relative to the largest logit,
+over prefill and one-token decode. Greedy text is the same, token for token. *Left to TVM* names
+operators that no rewrite or kernel of Ingot's takes in yet: their results are right, but they
+cost time.
 
 `pytest tests/e2e/test_families.py --update-golden` writes this page.
 
