@@ -40,7 +40,7 @@ from ingot.runtime.engine_messages import (
     encode,
 )
 from ingot.runtime.engine_stats import EngineStats
-from ingot.runtime.outputs import Chunk, Completion, join_chunks
+from ingot.runtime.outputs import Chunk, Completion, join_chunks, merge_chunks
 from ingot.runtime.pooling import finish_embedding, take_embedding
 from ingot.runtime.request_options import PoolingKind, RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
@@ -89,6 +89,7 @@ class AsyncEngine:
         self._writer = writer
         self._keys = itertools.count()
         self._requests: dict[int, asyncio.Queue[Chunk | IngotError]] = {}
+        self._unfinished: set[int] = set()  # keys of requests that the engine has, or will have
         self._on_accepted: dict[int, Callable[[], None]] = {}
         self._receiving = asyncio.create_task(self._receive())
 
@@ -137,32 +138,37 @@ class AsyncEngine:
         options: RequestOptions | None = None,
         on_accepted: Callable[[], None] | None = None,
     ) -> AsyncGenerator[Chunk, None]:
-        """Complete one prompt, chunk by chunk. Leaving the loop early stops the request.
-        `on_accepted` is called when the engine will not refuse it any more."""
+        """Complete one prompt, chunk by chunk; what comes while a chunk is dealt with comes as one.
+        Leaving the loop early stops the request. `on_accepted` is called when the engine will not
+        refuse it any more."""
         tokens = await self._encode(prompt)
         params, options = params or SamplingParams(), options or RequestOptions()
         self.limits.check(tokens, params, options)
         if self.failure is not None:
             raise EngineDead(self.failure)
+        self._check_queue()
         key = next(self._keys)
         queue: asyncio.Queue[Chunk | IngotError] = asyncio.Queue()
         self._requests[key] = queue
+        self._unfinished.add(key)
         if on_accepted is not None:
             self._on_accepted[key] = on_accepted
         self._writer.write(encode(Add(key, tokens, params, options)))
         is_done = False
         try:
             while not is_done:
-                item = await queue.get()
-                if isinstance(item, IngotError):
+                chunks, failure = await _take(queue)
+                for chunk in merge_chunks(chunks):
+                    is_done = chunk.is_last
+                    if chunk.finish_reason == "error":
+                        raise RequestError(chunk.error)
+                    yield chunk
+                if failure is not None:
                     is_done = True
-                    raise item
-                is_done = item.is_last
-                if item.finish_reason == "error":
-                    raise RequestError(item.error)
-                yield item
+                    raise failure
         finally:
             del self._requests[key]
+            self._unfinished.discard(key)
             self._on_accepted.pop(key, None)
             if not is_done and self.failure is None:
                 self._writer.write(encode(Abort(key)))
@@ -222,6 +228,13 @@ class AsyncEngine:
             return self.tokenizer.encode(prompt)
         return await asyncio.to_thread(self.tokenizer.encode, prompt)
 
+    def _check_queue(self) -> None:
+        """Refuse what the engine would, without asking it: while a long step runs, it answers
+        nobody, and those who wait to be refused take memory."""
+        num_running = min(len(self._unfinished), self.limits.max_sequences)
+        num_waiting = len(self._unfinished) - num_running
+        self.limits.check_queue(num_running, num_waiting, self._stats.retry_after_s)
+
     async def _receive(self) -> None:
         """Hand out what the process sends, until it ends."""
         try:
@@ -244,6 +257,8 @@ class AsyncEngine:
                 self._fail(_describe_end(status))
 
     def _deliver(self, key: int, item: Chunk | IngotError) -> None:
+        if isinstance(item, IngotError) or item.is_last:
+            self._unfinished.discard(key)
         # The rest of a request that was left behind has no reader.
         if key in self._requests:
             self._requests[key].put_nowait(item)
@@ -252,6 +267,17 @@ class AsyncEngine:
         self.failure = reason
         for queue in self._requests.values():
             queue.put_nowait(EngineDead(reason))
+
+
+async def _take(queue: asyncio.Queue[Chunk | IngotError]) -> tuple[list[Chunk], IngotError | None]:
+    """What has come, at least one chunk, or why no more will."""
+    chunks: list[Chunk] = []
+    while not chunks or not queue.empty():
+        item = await queue.get()
+        if isinstance(item, IngotError):
+            return chunks, item
+        chunks.append(item)
+    return chunks, None
 
 
 async def _receive(reader: asyncio.StreamReader) -> Any:

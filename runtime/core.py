@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import replace
 
-from ingot.errors import QueueFull
 from ingot.runtime.constraints.masker import Masker
 from ingot.runtime.embedder import pool_chunks
 from ingot.runtime.engine_stats import Counters, EngineStats, PageState
@@ -22,7 +21,7 @@ from ingot.runtime.request import Request, create_request
 from ingot.runtime.request_options import RequestOptions
 from ingot.runtime.sampler import Choice, Sampler, accept, choose_rows
 from ingot.runtime.sampling_params import SamplingParams
-from ingot.runtime.scheduler import Schedule, ScheduledChunk, Scheduler
+from ingot.runtime.scheduler import Schedule, ScheduledChunk, Scheduler, note_step
 from ingot.runtime.sequence import Sequence, measure
 from ingot.runtime.speculation.speculator import Speculator
 from ingot.runtime.step_inputs import build_step_inputs
@@ -41,18 +40,18 @@ class EngineCore:
         decode: Decode,
         eos_token_ids: frozenset[int],
         clock: Callable[[], float],
+        masker: Masker,
         speculator: Speculator | None = None,
-        masker: Masker | None = None,
     ) -> None:
         self.executor = executor
         self.pool = pool
         self.limits = limits
+        self.masker = masker
         self.counters = Counters()
         self.scheduler = Scheduler(
             pool, max_sequences=limits.max_sequences, max_step_tokens=limits.max_step_tokens
         )
         self._sampler = Sampler(executor, masker)
-        self._masker = masker
         self._speculator = speculator
         self._decode = decode
         self._eos_token_ids = eos_token_ids
@@ -81,32 +80,33 @@ class EngineCore:
         self._count(schedule, start_s)
         embedding = [chunk for chunk in schedule.chunks if chunk.sequence.pooling is not None]
         if embedding:
-            chunks += self._embed(embedding)
+            chunks += self._embed(embedding, start_s)
             generating = [chunk for chunk in schedule.chunks if chunk.sequence.pooling is None]
-            return chunks + (self._generate(generating) if generating else [])
-        chunks += self._generate(schedule.chunks)
+            return chunks + (self._generate(generating, start_s) if generating else [])
+        chunks += self._generate(schedule.chunks, start_s)
         if self._speculator is not None:
             self._speculator.record(schedule, self._clock() - start_s)
         return chunks
 
-    def _generate(self, scheduled: Seq[ScheduledChunk]) -> list[Chunk]:
+    def _generate(self, scheduled: Seq[ScheduledChunk], start_s: float) -> list[Chunk]:
         """Run chunks of sequences that are continued, and commit what is sampled."""
         rows, places = choose_rows(scheduled)
         inputs = build_step_inputs(scheduled, self.pool.page_size_tokens, places)
         self._sampler.start(rows)
-        if not rows:
+        sampled: Iterator[Choice] = iter(())
+        if rows:
+            sampled = iter(self._sampler.run(inputs, rows))
+        else:
             self.executor.step(inputs)
-            for chunk in scheduled:
-                self.scheduler.advance(chunk.sequence, chunk.num_tokens)
-            return []
-        sampled = iter(self._sampler.run(inputs, rows))
         now_s = self._clock()
+        note_step(scheduled, start_s, now_s)
         return [given for chunk in scheduled for given in self._commit(chunk, sampled, now_s)]
 
-    def _embed(self, scheduled: Seq[ScheduledChunk]) -> list[Chunk]:
+    def _embed(self, scheduled: Seq[ScheduledChunk], start_s: float) -> list[Chunk]:
         """Run chunks of prompts whose embeddings are wanted: the head is left out."""
         pool_chunks(self.executor, scheduled, self.pool.page_size_tokens)
         now_s = self._clock()
+        note_step(scheduled, start_s, now_s)
         chunks: list[Chunk] = []
         for chunk in scheduled:
             sequence, is_last = chunk.sequence, chunk.is_last
@@ -126,11 +126,12 @@ class EngineCore:
         if options.pooling is not None:
             params = SamplingParams()  # nothing is sampled
         self.limits.check(prompt, params, options)
-        self._check_queue()
+        self.limits.check_queue(
+            len(self.scheduler.running), len(self.scheduler.waiting), self._retry_after_s
+        )
         matcher = None
         if params.constraint is not None:
-            assert self._masker is not None, "an engine without constraints"
-            matcher = self._masker.compile(params.constraint)
+            matcher = self.masker.compile(params.constraint)
         request = create_request(
             next(self._ids),
             prompt,
@@ -158,6 +159,12 @@ class EngineCore:
     def abort_all(self) -> list[Chunk]:
         return [chunk for request_id in list(self._requests) for chunk in self.abort(request_id)]
 
+    def close(self) -> None:
+        """Stop all requests and the thread that makes masks."""
+        self.abort_all()
+        self.check_integrity()
+        self.masker.close()
+
     def stats(self) -> EngineStats:
         page_map = self.pool.page_map()
         return EngineStats(
@@ -170,7 +177,12 @@ class EngineCore:
             num_cached_pages=page_map.count(PageState.CACHED),
             page_map=page_map,
             counters=replace(self.counters),
+            retry_after_s=self._retry_after_s,
         )
+
+    @property
+    def _retry_after_s(self) -> float:
+        return self._pace.time_for(len(self.scheduler.waiting))
 
     def check_integrity(self) -> None:
         self.scheduler.check_integrity()
@@ -179,20 +191,6 @@ class EngineCore:
         known = [s for r in self._requests.values() for s in r.unfinished.values()]
         assert len(everyone) == len(known), "a request is lost or runs twice"
         assert set(map(id, everyone)) == set(map(id, known)), "a request is lost"
-
-    def _check_queue(self) -> None:
-        if self.limits.max_waiting is None:
-            return
-        # Those that the next step may start do not count as waiting.
-        num_free = self.limits.max_sequences - len(self.scheduler.running)
-        num_waiting = len(self.scheduler.waiting) - num_free
-        if num_waiting >= self.limits.max_waiting:
-            retry_after_s = self._pace.time_for(num_waiting)
-            raise QueueFull(
-                f"{num_waiting} requests are waiting, as many as the engine lets wait; "
-                f"try again in {retry_after_s:.0f} s",
-                retry_after_s,
-            )
 
     def _expire(self, now_s: float) -> list[Chunk]:
         """End the requests whose time is over."""

@@ -22,9 +22,9 @@ from ingot.errors import RequestError, UsageError
 from ingot.runtime.artifact.artifact import Artifact, load_artifact
 from ingot.runtime.constraints.masker import Masker
 from ingot.runtime.core import EngineCore
+from ingot.runtime.core_parts import create_core
 from ingot.runtime.engine_stats import Counters, EngineStats
-from ingot.runtime.executor import CompiledExecutor, Executor
-from ingot.runtime.kv import PagePool
+from ingot.runtime.executor import Executor
 from ingot.runtime.kv.size import choose_num_pages
 from ingot.runtime.limits import Limits
 from ingot.runtime.outputs import Chunk, Completion, join_chunks
@@ -36,7 +36,6 @@ from ingot.runtime.speculation.build import (
     DEFAULT_MAX_TOKENS,
     SpeculationKind,
     SpeculationOptions,
-    create_speculator,
 )
 from ingot.runtime.tokenizer import Tokenizer
 
@@ -85,38 +84,21 @@ class Engine:
                 f"max_sequences is {max_sequences}; it is 1 to max_step_tokens, {max_step_tokens}, "
                 "because every running sequence gets a token in every step"
             )
-        options = SpeculationOptions(speculation, draft, max_draft_tokens)
         self.manifest = manifest = artifact.manifest
-        num_pages = choose_num_pages(manifest, num_pages, kv_memory_bytes, max_sequences)
         has_tokenizer = (artifact.path / "tokenizer.json").exists()
         self.tokenizer = Tokenizer(artifact.path, manifest.model.config) if has_tokenizer else None
-        limits = Limits(
-            manifest.step.vocab_size,
-            manifest.step.max_context_tokens,
-            num_pages * manifest.page_size_tokens,
-            max_sequences,
-            max_step_tokens,
-            max_waiting,
-            can_embed=manifest.step.functions.embed is not None,
-        )
-        end_token_ids = self.tokenizer.end_token_ids if self.tokenizer else frozenset()
-        self._masker = Masker(
-            artifact.path / "tokenizer.json", limits.vocab_size, sorted(end_token_ids)
-        )
-        self._core: EngineCore | None = EngineCore(
-            executor
-            or CompiledExecutor(
-                artifact, num_pages=num_pages, num_threads=num_threads, on_progress=on_progress
-            ),
-            PagePool(num_pages, manifest.page_size_tokens),
-            limits,
-            decode=self.tokenizer.decode if self.tokenizer else _no_text,
-            eos_token_ids=end_token_ids,
+        self._core: EngineCore | None = create_core(
+            artifact,
+            self.tokenizer,
+            SpeculationOptions(speculation, draft, max_draft_tokens),
+            num_threads=num_threads,
+            num_pages=choose_num_pages(manifest, num_pages, kv_memory_bytes, max_sequences),
+            max_sequences=max_sequences,
+            max_step_tokens=max_step_tokens,
+            max_waiting=max_waiting,
+            on_progress=on_progress,
+            executor=executor,
             clock=clock,
-            speculator=create_speculator(
-                options, artifact, limits, num_threads=num_threads, clock=clock
-            ),
-            masker=self._masker,
         )
         # Chunks of requests that `generate` or `stream` wait for, and of all others.
         self._claimed: dict[int, list[Chunk]] = {}
@@ -213,6 +195,11 @@ class Engine:
         return self._open().has_work or bool(self._unclaimed)
 
     @property
+    def masker(self) -> Masker:
+        """What compiles constraints, to be told of them before their requests come."""
+        return self._open().masker
+
+    @property
     def counters(self) -> Counters:
         return self._open().counters
 
@@ -227,10 +214,8 @@ class Engine:
     def close(self) -> None:
         """Stop all requests and give the memory back."""
         if self._core is not None:
-            self._core.abort_all()
-            self._core.check_integrity()
+            self._core.close()
             self._core = None
-            self._masker.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -307,8 +292,3 @@ class Engine:
     def _deliver(self, chunks: Sequence[Chunk]) -> None:
         for chunk in chunks:
             self._claimed.get(chunk.request_id, self._unclaimed).append(chunk)
-
-
-def _no_text(tokens: Sequence[int]) -> str:
-    """What tokens read as without a tokenizer."""
-    return ""

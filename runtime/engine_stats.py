@@ -44,3 +44,4 @@ class EngineStats:
     num_cached_pages: int
     page_map: bytes = b""  # one PageState a page
     counters: Counters = field(default_factory=Counters)
+    retry_after_s: float = 1.0  # until those that wait now have finished, for one who finds no room

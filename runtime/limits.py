@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ingot.errors import RequestError
+from ingot.errors import QueueFull, RequestError
 from ingot.runtime.request_options import RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
 
@@ -52,6 +52,19 @@ class Limits:
                 f"the prompt has {len(prompt)} tokens; the KV cache holds "
                 f"{self.cache_tokens}{included}",
                 hint="give the engine more `num_pages` or `kv_memory_bytes`",
+            )
+
+    def check_queue(self, num_running: int, num_waiting: int, retry_after_s: float) -> None:
+        """Raise if one more would have to wait behind as many as may."""
+        if self.max_waiting is None:
+            return
+        # Those that the next step may start do not count as waiting.
+        num_waiting -= self.max_sequences - num_running
+        if num_waiting >= self.max_waiting:
+            raise QueueFull(
+                f"{num_waiting} requests are waiting, as many as the engine lets wait; "
+                f"try again in {retry_after_s:.0f} s",
+                retry_after_s,
             )
 
     def longest(self, num_prompt_tokens: int, max_tokens: int | None) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -30,7 +30,9 @@ class TokenLogprob:
 class RequestStats:
     """Times in seconds. TTFT runs from `add_request` to the first token; TPOT is the mean time
     from one token to the next after it, 0 with fewer than two tokens. `queue_s`, `prefill_s` and
-    `decode_s` add up to `total_s`: until it first ran, until its first token, until its last."""
+    `decode_s` add up to `total_s`: until it first ran, until its first token, until its last.
+    `longest_stall_s` is the longest time from one token to the next while a prompt was read, and
+    `longest_step_s` that of a step that read the prompt or continued the output."""
 
     num_prompt_tokens: int
     num_output_tokens: int
@@ -44,6 +46,8 @@ class RequestStats:
     num_prefix_hit_tokens: int = 0  # prompt tokens that were in the cache
     num_proposed_tokens: int = 0  # by speculation
     num_accepted_tokens: int = 0
+    longest_stall_s: float = 0.0
+    longest_step_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,30 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
     index: int = 0
+
+
+def merge_chunks(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+    """Chunks of one request that nobody has taken yet as one for each of its outputs, in the order
+    in which the outputs were last added to."""
+    if len(chunks) == 1:
+        return chunks
+    parts: dict[int, list[Chunk]] = {}
+    for chunk in chunks:
+        parts[chunk.index] = several = parts.pop(chunk.index, [])
+        several.append(chunk)
+    return [_merge_output(several) for several in parts.values()]
+
+
+def _merge_output(parts: list[Chunk]) -> Chunk:
+    if len(parts) == 1:
+        return parts[0]
+    return replace(
+        parts[-1],
+        text="".join(part.text for part in parts),
+        token_ids=tuple(token for part in parts for token in part.token_ids),
+        logprobs=tuple(logprob for part in parts for logprob in part.logprobs),
+        prompt_logprobs=parts[0].prompt_logprobs,
+    )
 
 
 def join_chunks(chunks: Iterable[Chunk]) -> list[Completion]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -61,6 +61,17 @@ class Schedule:
     @property
     def num_tokens(self) -> int:
         return sum(chunk.num_tokens for chunk in self.chunks)
+
+
+def note_step(chunks: Collection[ScheduledChunk], start_s: float, now_s: float) -> None:
+    """What a step took, for the traces of all that were in it; before its tokens are committed."""
+    is_reading = any(chunk.num_tokens - chunk.num_proposed > 1 for chunk in chunks)
+    for chunk in chunks:
+        sequence = chunk.sequence
+        sequence.longest_step_s = max(sequence.longest_step_s, now_s - start_s)
+        if is_reading and sequence.num_output_tokens:
+            gap_s = now_s - sequence.last_token_s
+            sequence.longest_stall_s = max(sequence.longest_stall_s, gap_s)
 
 
 class Scheduler:

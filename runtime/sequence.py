@@ -42,6 +42,8 @@ class Sequence:
     start_s: float | None = None
     first_token_s: float = 0.0
     last_token_s: float = 0.0
+    longest_stall_s: float = 0.0
+    longest_step_s: float = 0.0
 
     pages: array[int] = field(default_factory=lambda: array("i"))
     page_hashes: list[bytes] = field(default_factory=list)  # of all full pages of tokens
@@ -104,4 +106,6 @@ def measure(sequence: Sequence, now_s: float) -> RequestStats:
         num_prefix_hit_tokens=sequence.num_prefix_hit_tokens,
         num_proposed_tokens=sequence.num_proposed_tokens,
         num_accepted_tokens=sequence.num_accepted_tokens,
+        longest_stall_s=sequence.longest_stall_s,
+        longest_step_s=sequence.longest_step_s,
     )

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class Masker:
-    """Computes in a thread while the step runs. Nothing is loaded before the first constraint."""
+    """Computes in a thread while the step runs. Nothing is loaded before the first constraint, if
+    `prepare` was not called."""
 
     def __init__(self, tokenizer_file: Path, vocab_size: int, end_token_ids: Seq[int]) -> None:
         self._tokenizer_file = tokenizer_file
@@ -28,8 +29,24 @@ class Masker:
         self._maker: MaskMaker | None = None
         self._pending: Future[Masks] | None = None
 
+    def prepare(self) -> None:
+        """Read the vocabulary now, so that no step waits for it. Raises RequestError if the model's
+        outputs can't be constrained, IngotError without llguidance."""
+        self._open_compiler().prepare()
+
+    def compile_ahead(self, constraint: Constraint) -> None:
+        """Compile what `compile` will be asked for. For another thread; raises as that does."""
+        self._open_compiler().compile(constraint)
+
     def compile(self, constraint: Constraint) -> Matcher:
         """A matcher for one output; `copy` it for others. Raises RequestError."""
+        compiler = self._open_compiler()
+        matcher = compiler.compile(constraint)
+        if self._maker is None:
+            self._maker = MaskMaker(compiler.num_words)
+        return matcher
+
+    def _open_compiler(self) -> GrammarCompiler:
         if self._compiler is None:
             if not self._tokenizer_file.exists():
                 raise RequestError(
@@ -37,10 +54,7 @@ class Masker:
                 )
             text = self._tokenizer_file.read_text(encoding="utf-8")
             self._compiler = GrammarCompiler(text, self._vocab_size, self._end_token_ids)
-        matcher = self._compiler.compile(constraint)
-        if self._maker is None:
-            self._maker = MaskMaker(self._compiler.num_words)
-        return matcher
+        return self._compiler
 
     def start(self, rows: Seq[LogitRow]) -> None:
         """Begin to compute masks; the step runs meanwhile. Rows of one sequence that follow each

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,7 +95,8 @@ class Matcher:
 
 
 class GrammarCompiler:
-    """Makes matchers for one vocabulary. The vocabulary is prepared by the first of them."""
+    """Makes matchers for one vocabulary, in any thread. The vocabulary is prepared by the first of
+    them, if `prepare` was not called."""
 
     def __init__(
         self, tokenizer_json: str, vocab_size: int, end_token_ids: Sequence[int] = ()
@@ -104,21 +106,29 @@ class GrammarCompiler:
         self._end_token_ids = sorted(end_token_ids)
         self._vocabulary: Any = None
         self._compiled: OrderedDict[Constraint, Matcher] = OrderedDict()
+        self._lock = threading.Lock()  # of what was compiled; never held while something is
+
+    def prepare(self) -> None:
+        """Read the vocabulary. llguidance holds the interpreter up for as long as that takes,
+        tenths of a second for a large one; while it compiles, other threads go on."""
+        if self._vocabulary is None:
+            self._vocabulary = self._read_vocabulary(import_llguidance())
 
     def compile(self, constraint: Constraint) -> Matcher:
         """A matcher at the constraint's start. Raises RequestError if it can't be used."""
-        if constraint in self._compiled:
+        with self._lock:
+            known = self._compiled.get(constraint)
+        matcher = known or self._make(constraint)
+        with self._lock:
+            self._compiled[constraint] = matcher
             self._compiled.move_to_end(constraint)
-        else:
-            self._compiled[constraint] = self._make(constraint)
             if len(self._compiled) > MAX_COMPILED:
                 self._compiled.popitem(last=False)
-        return self._compiled[constraint].copy()
+        return matcher.copy()
 
     def _make(self, constraint: Constraint) -> Matcher:
+        self.prepare()
         llguidance = import_llguidance()
-        if self._vocabulary is None:
-            self._vocabulary = self._prepare(llguidance)
         what = _WHAT[type(constraint)]
         try:
             grammar = _grammar_text(llguidance, constraint)
@@ -133,7 +143,7 @@ class GrammarCompiler:
             raise RequestError(f"{what} can't be used: {_sentence(backend.get_error())}")
         return Matcher(backend, what)
 
-    def _prepare(self, llguidance: Any) -> Any:
+    def _read_vocabulary(self, llguidance: Any) -> Any:
         try:
             return llguidance.LLTokenizer(
                 self._tokenizer_json,

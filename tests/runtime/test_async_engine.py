@@ -133,6 +133,39 @@ def test_a_full_queue_says_when_to_come_back(toy_folder: Path) -> None:
     play(toy_folder, scenario, max_sequences=1, max_waiting=2)
 
 
+def test_a_full_queue_is_told_while_a_step_runs(toy_folder: Path) -> None:
+    async def scenario(engine: AsyncEngine) -> None:
+        os.kill(engine._process.pid, signal.SIGSTOP)  # a step that never ends
+        waiting = [asyncio.create_task(collect(engine, [token])) for token in (1, 2, 3)]
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull, match="2 requests are waiting"):
+            await engine.generate([4])
+        waiting.pop().cancel()
+        await asyncio.sleep(0)
+        last = asyncio.create_task(collect(engine, [5]))
+        await asyncio.sleep(0)
+        os.kill(engine._process.pid, signal.SIGCONT)
+        done = await asyncio.gather(*waiting, last)
+        assert [len(chunks) > 0 for chunks in done] == [True, True, True]
+
+    play(toy_folder, scenario, max_sequences=1, max_waiting=2)
+
+
+def test_what_a_reader_missed_comes_at_once(toy_folder: Path, toy: ModuleType) -> None:
+    async def scenario(engine: AsyncEngine) -> None:
+        chunks: list[Chunk] = []
+        async for chunk in engine.stream([3, 1], FIVE):
+            chunks.append(chunk)
+            if len(chunks) == 1:
+                await settle(engine)
+        assert len(chunks) <= 2
+        assert "".join(chunk.text for chunk in chunks) == words(toy, [3, 1], 5)
+        assert sum(len(chunk.token_ids) for chunk in chunks) == 5
+        assert chunks[-1].stats is not None and chunks[-1].is_last
+
+    play(toy_folder, scenario)
+
+
 def test_acceptance_is_told_and_refusal_is_not(toy_folder: Path) -> None:
     async def scenario(engine: AsyncEngine) -> None:
         accepted: list[int] = []

@@ -160,9 +160,22 @@ def test_stats(make_rig: MakeRig) -> None:
     assert (stats.num_prompt_tokens, stats.num_output_tokens) == (2, 3)
     assert (stats.ttft_s, stats.tpot_s, stats.total_s) == (2, 2, 6)
     assert (stats.queue_s, stats.prefill_s, stats.decode_s) == (1, 1, 4)
+    assert (stats.longest_stall_s, stats.longest_step_s) == (0, 1)
     counters = rig.core.counters
     assert (counters.num_steps, counters.num_output_tokens, counters.num_finished) == (3, 3, 1)
     assert counters.num_prefill_tokens == 2
+
+
+def test_a_stall_is_a_gap_while_a_prompt_is_read(make_rig: MakeRig) -> None:
+    rig = make_rig(max_step_tokens=8, max_sequences=4)
+    rig.core.add([1], SamplingParams(max_tokens=8, ignore_eos=True))
+    rig.core.step()
+    rig.core.step()
+    rig.core.add([2] * 20, SamplingParams(max_tokens=1, ignore_eos=True))  # three steps
+    prompt, stream = (chunk.stats for chunk in finish(rig) if chunk.stats is not None)
+    # A step begins one second after the last one's end, and the new prompt's arrival took one.
+    assert (stream.longest_stall_s, stream.longest_step_s) == (3, 1)
+    assert (prompt.longest_stall_s, prompt.longest_step_s) == (0, 1)
 
 
 @settings(

@@ -2,6 +2,7 @@
 what its request would get alone, and after every step each page is explained."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from ingot.runtime.constraints.masker import Masker
 from ingot.runtime.core import EngineCore
 from ingot.runtime.draws import draw, draw_key
 from ingot.runtime.kv import PagePool
@@ -119,6 +121,7 @@ class EngineMachine(RuleBasedStateMachine):
             decode=read,
             eos_token_ids=frozenset({0}),
             clock=FakeClock(),
+            masker=Masker(Path("no tokenizer"), TOY.VOCAB, []),
             speculator=Guesser() if guesses else None,  # type: ignore[arg-type]
         )
 

@@ -4,6 +4,7 @@ import json
 import re
 import string
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def make_constrained(
         path.parent.mkdir(exist_ok=True)
         tokenizer.save(str(path))
         masker = Masker(path, VOCAB, [END])
-        rig.engine._masker = rig.core._masker = rig.core._sampler._masker = masker
+        rig.core.masker = rig.core._sampler._masker = masker
         return rig
 
     return make
@@ -196,3 +197,14 @@ def test_refused_before_anything_runs(make_constrained: Callable[..., Any]) -> N
 def test_without_a_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no tokenizer"):
         Masker(tmp_path / "tokenizer.json", VOCAB, []).compile(Regex("a"))
+
+
+def test_what_was_compiled_ahead_is_there(
+    make_constrained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masker = make_constrained().engine.masker
+    masker.prepare()
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(masker.compile_ahead, Regex("[0-9]{3}")).result()
+    monkeypatch.delattr("ingot.runtime.constraints.matcher.GrammarCompiler._make")
+    assert masker.compile(Regex("[0-9]{3}")).count_allowed([]) == 0
