@@ -19,6 +19,12 @@ SPECIAL_TOKENS = (
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
 )  # fmt: skip
 
+# Marks of tool calls, which some tokenizers call special: as such they would vanish from the text,
+# and the call with them.
+TOOL_MARKS = (
+    "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<tool_call>", "</tool_call>", "<|python_tag|>",
+)  # fmt: skip
+
 
 def _read_json(path: Path) -> dict[str, Any]:
     """A JSON object, empty where the file is absent: each of these files is optional."""
@@ -43,14 +49,29 @@ def _as_ids(value: Any) -> frozenset[int]:
     return frozenset(value if isinstance(value, list) else [] if value is None else [value])
 
 
+def _show_marks(text: str) -> tuple[str, dict[str, int]]:
+    """A tokenizer's file with the marks of tool calls as plain tokens, and those it changed."""
+    if not any(mark in text for mark in TOOL_MARKS):
+        return text, {}
+    record = json.loads(text)
+    marks = {}
+    for entry in record.get("added_tokens", ()):
+        if entry["special"] and entry["content"] in TOOL_MARKS:
+            entry["special"] = False
+            marks[entry["content"]] = entry["id"]
+    return (json.dumps(record, ensure_ascii=False) if marks else text), marks
+
+
 class Tokenizer:
     """`end_token_ids` are the tokens that end a text: the generation config's, or the model
-    config's, or the tokenizer's own."""
+    config's, or the tokenizer's own. `tool_marks` are those of its special tokens that mark tool
+    calls; unlike others they are part of the text."""
 
     def __init__(self, folder: Path, model_config: Mapping[str, Any] | None = None) -> None:
         path = folder / "tokenizer.json"
         try:
-            self._backend = Backend.from_file(str(path))
+            text, self.tool_marks = _show_marks(path.read_text(encoding="utf-8"))
+            self._backend = Backend.from_str(text)
         except Exception as error:  # the library raises the bare class
             raise ArtifactCorruptError(f"{path} can't be read: {error}") from None
         # A prompt is never cut or filled up behind the user's back.

@@ -9,7 +9,6 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from ingot.runtime.constraints import Constraint
 from ingot.runtime.outputs import Chunk, TokenLogprob
 from ingot.runtime.server.answers import answer
 from ingot.runtime.server.errors import bad_request
@@ -39,13 +38,13 @@ async def create_chat_completion(body: ChatBody, request: Request) -> Response:
     """Answer a conversation."""
     state = get_state(request)
     state.check_model(body.model)
-    plan = plan_tools(state, body)
+    plan = plan_tools(state, body, read_constraint(body, body.response_format))
     max_tokens = read_max_tokens(body)
     params = make_params(
         body,
         state.defaults,
         max_tokens=max_tokens,
-        constraint=read_form(body, plan),
+        constraint=plan.constraint,
         logprobs=read_top_logprobs(body),
     )
     options = make_options(body, request.scope[KEY_NAME], state.settings.request_timeout_s)
@@ -72,19 +71,6 @@ def read_top_logprobs(body: ChatBody) -> int | None:
     if body.top_logprobs and not body.logprobs:
         raise bad_request("top_logprobs needs logprobs: true", "top_logprobs")
     return (body.top_logprobs or 0) if body.logprobs else None
-
-
-def read_form(body: ChatBody, plan: ToolPlan) -> Constraint | None:
-    constraint = read_constraint(body, body.response_format)
-    if constraint is None:
-        return plan.constraint
-    if not plan.shown:
-        return constraint
-    raise bad_request(
-        "the answer can't have both a given form and tool calls; drop one of them, or set "
-        'tool_choice to "none"',
-        "tools",
-    )
 
 
 class ChatWriter:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,13 +34,15 @@ class Start:
 class ToolFormat:
     """`parse` takes the text from a start to the next `end`, both included, or to the output's
     end, and raises ValueError if it is no call. `templates` are found in the chat templates of
-    models that write so."""
+    models that write so. With `has_bare_values`, `parse` gives all arguments as texts, and the
+    tool's schema says what they are."""
 
     name: str
     templates: tuple[str, ...]
     starts: tuple[Start, ...]
     end: str | None
     parse: Callable[[str], list[Call]]
+    has_bare_values: bool = False
     id_length: int = 24  # of a call's id, after "call_"; 9 in all for templates that insist
 
 
@@ -66,19 +68,32 @@ _XML_PARAMETER = re.compile(r"<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>", re.
 
 
 def parse_xml(text: str) -> list[Call]:
-    """Values that are JSON are taken as such, all others as text."""
     calls = []
     for name, body in _XML_FUNCTION.findall(text):
-        arguments = {}
-        for key, value in _XML_PARAMETER.findall(body):
-            try:
-                arguments[key] = parse_json(value)
-            except ValueError:
-                arguments[key] = value
+        arguments = dict(_XML_PARAMETER.findall(body))
         calls.append(Call(name, json.dumps(arguments, ensure_ascii=False)))
     if not calls:
         raise ValueError("there is no function")
     return calls
+
+
+def is_bare_text(schema: Any) -> bool:
+    """Whether a value that stands without quotes is a text, whatever it looks like."""
+    return isinstance(schema, dict) and schema.get("type") == "string"
+
+
+def read_bare_values(call: Call, parameters: Mapping[str, Any]) -> Call:
+    """Texts stay texts; of all others those that are JSON are taken as such."""
+    properties = parameters.get("properties")
+    schemas = properties if isinstance(properties, dict) else {}
+    arguments = json.loads(call.arguments)
+    for name, text in arguments.items():
+        if not is_bare_text(schemas.get(name)):
+            try:
+                arguments[name] = parse_json(text)
+            except ValueError:
+                continue
+    return Call(call.name, json.dumps(arguments, ensure_ascii=False))
 
 
 def parse_llama(text: str) -> list[Call]:
@@ -109,15 +124,28 @@ def parse_mistral(text: str) -> list[Call]:
     calls = []
     for part in rest.split("[TOOL_CALLS]"):
         name, brace, arguments = part.partition("{")
-        name = name.removesuffix("[ARGS]").strip()
+        name = name.split("[CALL_ID]")[0].removesuffix("[ARGS]").strip()
         if not brace or not re.fullmatch(r"[\w.-]+", name):
             raise ValueError("a call is a name and an object")
         calls.append(read_call({"name": name, "arguments": brace + arguments}))
     return calls
 
 
+# What JSON writes differently than Python.
+_JSON_NAMES = {"true": True, "false": False, "null": None}
+
+
+class _JsonNames(ast.NodeTransformer):
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(_JSON_NAMES[node.id]) if node.id in _JSON_NAMES else node
+
+
+def _literal(value: ast.expr) -> Any:
+    return ast.literal_eval(_JsonNames().visit(value))
+
+
 def parse_pythonic(text: str) -> list[Call]:
-    """`[name(key=value, ...), ...]` with literal values. Nothing is evaluated."""
+    """`[name(key=value, ...), ...]` with literals of Python or JSON. Nothing is evaluated."""
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, MemoryError, RecursionError):
@@ -131,7 +159,7 @@ def parse_pythonic(text: str) -> list[Call]:
         if any(keyword.arg is None for keyword in item.keywords):
             raise ValueError("arguments are named")
         try:
-            values = {str(word.arg): ast.literal_eval(word.value) for word in item.keywords}
+            values = {str(word.arg): _literal(word.value) for word in item.keywords}
             arguments = json.dumps(values, ensure_ascii=False)
         except (TypeError, RecursionError):
             raise ValueError("arguments are literals") from None
@@ -144,7 +172,12 @@ FORMATS: dict[str, ToolFormat] = {
     row.name: row
     for row in (
         ToolFormat(
-            "xml", ("<function=",), (Start("<tool_call>"),), "</tool_call>", parse_xml
+            "xml",
+            ("<function=",),
+            (Start("<tool_call>"),),
+            "</tool_call>",
+            parse_xml,
+            has_bare_values=True,
         ),
         ToolFormat(
             "hermes", ("<tool_call>",), (Start("<tool_call>"),), "</tool_call>", parse_hermes
@@ -152,8 +185,7 @@ FORMATS: dict[str, ToolFormat] = {
         ToolFormat(
             "mistral",
             ("[TOOL_CALLS]",),
-            # The mark is a special token, which the text may be without.
-            (Start("[TOOL_CALLS]"), Start("[{", leading=True)),
+            (Start("[TOOL_CALLS]"),),
             None,
             parse_mistral,
             id_length=4,

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from ingot.runtime.server.tool_formats import Call, Start, ToolFormat, read_call
+from ingot.runtime.server.tool_formats import (
+    Call,
+    Start,
+    ToolFormat,
+    read_bare_values,
+    read_call,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +62,17 @@ def make_id(length: int = 24) -> str:
 
 class ParsedToolStream:
     """Calls as the model writes them by itself. What looks like a call and is none, or calls a
-    tool that there isn't, is content."""
+    tool that there isn't, is content. `parameters` are the tools' schemas by their names."""
 
-    def __init__(self, form: ToolFormat, names: Collection[str], *, parallel: bool = True) -> None:
+    def __init__(
+        self,
+        form: ToolFormat,
+        parameters: Mapping[str, Mapping[str, Any]],
+        *,
+        parallel: bool = True,
+    ) -> None:
         self._format = form
-        self._names = frozenset(names)
+        self._parameters = parameters
         self._parallel = parallel
         self._held = ""
         self._in_call = False
@@ -136,8 +148,10 @@ class ParsedToolStream:
             calls = self._format.parse(segment)
         except ValueError:
             return [], segment
-        if not all(call.name in self._names for call in calls):
+        if not all(call.name in self._parameters for call in calls):
             return [], segment
+        if self._format.has_bare_values:
+            calls = [read_bare_values(call, self._parameters[call.name]) for call in calls]
         self._skips_blanks = True
         return calls, ""
 

@@ -153,3 +153,22 @@ def test_broken_files(folder: Path, name: str, text: str) -> None:
 def test_missing_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(ArtifactCorruptError, match=r"tokenizer\.json can't be read"):
         Tokenizer(tmp_path)
+
+
+def test_marks_of_tool_calls_are_text(folder: Path) -> None:
+    tokenizer = Tokenizer(folder)
+    assert tokenizer.tool_marks == {}
+    backend = Backend.from_file(str(folder / "tokenizer.json"))
+    backend.add_special_tokens(["[TOOL_CALLS]", "[INST]"])
+    backend.save(str(folder / "tokenizer.json"))
+    marked = Tokenizer(folder)
+    first = backend.token_to_id("[TOOL_CALLS]")
+    assert marked.tool_marks == {"[TOOL_CALLS]": first}
+    tokens = marked.encode("a[TOOL_CALLS]b[INST]c")
+    assert (
+        tokens
+        == tokenizer.encode("a")
+        + [first, *tokenizer.encode("b")[1:], first + 1]
+        + (tokenizer.encode("c")[1:])
+    )
+    assert marked.decode(tokens) == "a[TOOL_CALLS]bc"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ingot.runtime.constraints import JsonObject, JsonSchema
+from ingot.runtime.constraints import Grammar, JsonObject, JsonSchema
 from tests.server.conftest import FakeEngine, RunningServer, Serve, read_error
 from tests.server.test_completions import read_events
 
@@ -127,6 +127,32 @@ def test_a_model_calls_tools_by_itself(serve: Serve) -> None:
     assert "get_weather" in prompts[0] and "get_weather" not in prompts[1]
 
 
+def test_strict_tools_are_held_to_their_schemas(serve: Serve) -> None:
+    server = serve(FakeEngine('{"city": "Rome"}'), chat_template=HERMES)
+    function = {**WEATHER["function"], "strict": True}  # type: ignore[dict-item]
+    strict = {"type": "function", "function": function}
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
+    server.chat(tools=[WEATHER])
+    server.chat(tools=[strict])
+    reply = server.chat(tools=[WEATHER], response_format=form).json()["choices"][0]
+    assert reply["message"]["content"] == '{"city": "Rome"}' and reply["finish_reason"] == "stop"
+    server.chat(tools=[strict], tool_choice="none", response_format=form)
+    server.chat(tools=[strict], tool_choice="required", response_format=form)
+    free, calls, both, answer, forced = (params.constraint for _, params, _ in server.engine.asked)
+    assert free is None and answer == JsonSchema({"type": "object"})
+    assert isinstance(calls, Grammar) and "TEXT" in calls.lark.splitlines()[0]
+    assert isinstance(both, Grammar) and "answer" in both.lark.splitlines()[0]
+    assert isinstance(forced, JsonSchema) and "tool0" in forced.text
+
+
+def test_a_tool_that_cannot_be_held_is_refused(serve: Serve) -> None:
+    server = serve(chat_template=HERMES, tool_parser="xml")
+    function = {"name": "f", "strict": True, "parameters": {"type": "object", "oneOf": []}}
+    response = server.chat(tools=[{"type": "function", "function": function}])
+    assert response.status_code == 400
+    assert "the parameters of f have oneOf" in read_error(response)
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -157,7 +183,7 @@ def test_a_model_calls_tools_by_itself(serve: Serve) -> None:
         ),
         (
             {"tools": [WEATHER], "tool_choice": "required", "guided_regex": "a"},
-            "both a given form and tool calls",
+            "beside tool calls an answer can be JSON",
         ),
     ],
 )

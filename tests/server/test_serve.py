@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import httpx
 import numpy as np
@@ -16,6 +17,7 @@ import openai
 import psutil
 import pytest
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
+from pydantic import BaseModel
 
 from ingot.errors import UsageError
 from ingot.runtime.server.serve import Address, bind, find_url, own_hosts
@@ -241,6 +243,51 @@ def test_structured_output(client: openai.OpenAI) -> None:
             model="demo", messages=HELLO, max_tokens=30, temperature=0, extra_body={field: value}
         )
         assert re.fullmatch(pattern, answer.choices[0].message.content or ""), field
+
+
+class Answer(BaseModel):
+    colour: Literal["red", "green"]
+    is_sure: bool
+
+
+class GetWeather(BaseModel):
+    city: Literal["Oslo", "Paris"]
+    is_long: bool | None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_parsed_output(client: openai.OpenAI, stream: bool) -> None:
+    asked: dict[str, Any] = {"model": "demo", "messages": HELLO, "max_tokens": 300, "seed": 2}
+    if stream:
+        with client.chat.completions.stream(**asked, response_format=Answer) as events:
+            message = events.get_final_completion().choices[0].message
+    else:
+        message = client.chat.completions.parse(**asked, response_format=Answer).choices[0].message
+    assert isinstance(message.parsed, Answer)
+
+
+def test_the_model_decides_between_a_strict_tool_and_an_answer(artifact: Path) -> None:
+    """The demo model, which never learnt either, writes one or the other and nothing else."""
+    template = artifact / "tools.jinja"
+    template.write_text(
+        "{{ tools | tojson }}\n{% for m in messages %}{{ m.content }}\n{% endfor %}<tool_call> or {"
+    )
+    server = start(artifact, "--kv-pages", "256", "--chat-template", str(template),
+                   "--tool-parser", "hermes")  # fmt: skip
+    try:
+        choices = server.client.chat.completions.parse(
+            model="demo", messages=HELLO, n=24, seed=1, max_tokens=300, temperature=1.3,
+            tools=[openai.pydantic_function_tool(GetWeather)], response_format=Answer,
+            parallel_tool_calls=False,
+        ).choices  # fmt: skip
+        calls = [call for choice in choices for call in choice.message.tool_calls or []]
+        answers = [c.message.parsed for c in choices if not c.message.tool_calls]
+        for call in calls:
+            assert isinstance(call.function.parsed_arguments, GetWeather)
+        assert calls and answers
+        assert all(isinstance(answer, Answer) for answer in answers)
+    finally:
+        assert server.end() == 0
 
 
 def test_errors_are_the_clients_own(running: ServerProcess, client: openai.OpenAI) -> None:

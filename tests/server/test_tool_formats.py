@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ingot.errors import UsageError
-from ingot.runtime.server.tool_formats import FORMATS, detect_format, find_format
+from ingot.runtime.server.tool_formats import FORMATS, detect_format, find_format, read_bare_values
 
 CALLS = [("f", {"x": 1, "s": "a"})]
 
@@ -15,15 +15,11 @@ CALLS = [("f", {"x": 1, "s": "a"})]
     [
         ("hermes", '<tool_call>\n{"name": "f", "arguments": {"x": 1, "s": "a"}}\n</tool_call>'),
         ("hermes", '<tool_call>{"name": "f", "arguments": "{\\"x\\": 1, \\"s\\": \\"a\\"}"}'),
-        (
-            "xml",
-            "<tool_call>\n<function=f>\n<parameter=x>\n1\n</parameter>\n"
-            "<parameter=s>\na\n</parameter>\n</function>\n</tool_call>",
-        ),
         ("mistral", '[TOOL_CALLS][{"name": "f", "arguments": {"x": 1, "s": "a"}}]'),
-        ("mistral", '[{"name": "f", "arguments": {"x": 1, "s": "a"}}]'),
+        ("mistral", '[TOOL_CALLS]f[CALL_ID]123456789[ARGS]{"x": 1, "s": "a"}'),
         ("mistral", '[TOOL_CALLS]f[ARGS]{"x": 1, "s": "a"}'),
         ("pythonic", '[f(x=1, s="a")]'),
+        ("pythonic", "[f(x=1, s='a')]"),
         ("llama3", '{"name": "f", "parameters": {"x": 1, "s": "a"}}'),
         ("llama3", '<|python_tag|>{"name": "f", "parameters": {"x": 1, "s": "a"}}'),
     ],
@@ -33,11 +29,28 @@ def test_a_call_is_read(name: str, text: str) -> None:
     assert found == CALLS
 
 
+def test_python_and_json_write_the_same_values() -> None:
+    (call,) = FORMATS["pythonic"].parse("[f(a=True, b=false, c=None, d=[null, {'e': true}])]")
+    expected = {"a": True, "b": False, "c": None, "d": [None, {"e": True}]}
+    assert json.loads(call.arguments) == expected
+
+
+def test_the_schema_says_what_a_bare_value_is() -> None:
+    text = "<tool_call>\n<function=f>\n"
+    for name, value in (("x", "1"), ("s", "1"), ("code", "\n  {}\n"), ("odd", "[1"), ("y", "null")):
+        text += f"<parameter={name}>\n{value}\n</parameter>\n"
+    (call,) = FORMATS["xml"].parse(text + "</function>\n</tool_call>")
+    string = {"type": "string"}
+    schema = {"properties": {"s": string, "code": string, "x": {"type": "integer"}}}
+    expected = {"x": 1, "s": "1", "code": "\n  {}\n", "odd": "[1", "y": None}
+    assert json.loads(read_bare_values(call, schema).arguments) == expected
+
+
 @pytest.mark.parametrize(
     ("name", "text", "names"),
     [
         ("llama3", '{"name": "f"}; {"name": "g", "parameters": {}}', ["f", "g"]),
-        ("mistral", '[{"name": "f"}, {"name": "g"}]', ["f", "g"]),
+        ("mistral", '[TOOL_CALLS][{"name": "f"}, {"name": "g"}]', ["f", "g"]),
         ("mistral", "[TOOL_CALLS]f{}[TOOL_CALLS]g{}", ["f", "g"]),
         ("pythonic", "[f(), g(x=[1, {'a': None}])]", ["f", "g"]),
         ("xml", "<tool_call><function=f></function><function=g></function>", ["f", "g"]),

@@ -39,7 +39,12 @@ def cut(text: str, seed: int) -> list[str]:
     return pieces
 
 
+XML_CALL = (
+    "<tool_call>\n<function=f>\n<parameter=s>\n1\n</parameter>\n<parameter=x>\n1\n</parameter>\n"
+    "</function>\n</tool_call>"
+)
 CALL = ("f", '{"x": 1}')
+TOOLS: dict[str, dict[str, object]] = {"f": {"properties": {"s": {"type": "string"}}}, "g": {}}
 CASES: list[tuple[str, str, Result]] = [
     ("hermes", "no call", ("no call", [])),
     ("hermes", HERMES_CALL, ("", [CALL])),
@@ -55,8 +60,9 @@ CASES: list[tuple[str, str, Result]] = [
     ("llama3", '{"city": "Paris"}', ('{"city": "Paris"}', [])),
     ("llama3", 'See {"name": "f"}', ('See {"name": "f"}', [])),
     ("mistral", '[TOOL_CALLS][{"name": "f", "arguments": {"x": 1}}]', ("", [CALL])),
-    ("mistral", '[{"name": "f", "arguments": {"x": 1}}]', ("", [CALL])),
+    ("mistral", "See. [TOOL_CALLS]f{}[TOOL_CALLS]f{}", ("See. ", [("f", "{}"), ("f", "{}")])),
     ("mistral", "[1, 2]", ("[1, 2]", [])),
+    ("xml", XML_CALL, ("", [("f", '{"s": "1", "x": 1}')])),
     ("pythonic", "[f(x=1)]", ("", [CALL])),
     ("pythonic", "[see below]", ("[see below]", [])),
     ("pythonic", "", ("", [])),
@@ -68,17 +74,17 @@ CASES: list[tuple[str, str, Result]] = [
 def test_cuts_change_nothing(case: tuple[str, str, Result], seed: int) -> None:
     name, text, expected = case
     pieces = [text] if seed == 0 else cut(text, seed)
-    assert read(ParsedToolStream(FORMATS[name], ["f", "g"]), pieces) == expected
+    assert read(ParsedToolStream(FORMATS[name], TOOLS), pieces) == expected
 
 
 def test_content_is_not_held_back() -> None:
-    stream = ParsedToolStream(FORMATS["hermes"], ["f"])
+    stream = ParsedToolStream(FORMATS["hermes"], {"f": {}})
     assert stream.push("Hello <to").content == "Hello "
     assert stream.push("ols>").content == "<tools>"
 
 
 def test_one_call_at_a_time() -> None:
-    stream = ParsedToolStream(FORMATS["hermes"], ["f"], parallel=False)
+    stream = ParsedToolStream(FORMATS["hermes"], {"f": {}}, parallel=False)
     assert read(stream, [HERMES_CALL, HERMES_CALL]) == ("", [CALL])
 
 
@@ -97,9 +103,9 @@ def test_arguments_by_constraint_stream_as_they_come() -> None:
 
 def test_ids_are_as_long_as_templates_insist() -> None:
     form = FORMATS["mistral"]
-    piece = ParsedToolStream(form, ["f"]).push("")
+    piece = ParsedToolStream(form, {"f": {}}).push("")
     assert not piece
-    stream = ParsedToolStream(form, ["f"])
+    stream = ParsedToolStream(form, {"f": {}})
     stream.push("[TOOL_CALLS]f{}")
     (tool,) = stream.finish().tools
     assert len(tool.id) == 9 and tool.id.replace("_", "").isalnum()

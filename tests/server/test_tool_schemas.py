@@ -1,7 +1,7 @@
 """A tool's schema keeps its meaning inside the schema of a list of calls."""
 
 from ingot.runtime.server.schemas.chat import FunctionTool, Tool
-from ingot.runtime.server.tool_choice import parameters_schema, required_schema
+from ingot.runtime.server.tool_schemas import parameters_schema, required_schema, without_notes
 
 TREE = {
     "type": "object",
@@ -27,3 +27,17 @@ def test_references_follow_their_schema() -> None:
 
 def test_a_tool_without_parameters_takes_an_empty_object() -> None:
     assert parameters_schema(make("a", None))["additionalProperties"] is False
+
+
+def test_notes_are_dropped_and_properties_of_such_names_kept() -> None:
+    schema = {
+        "description": "a note",
+        "properties": {"title": {"type": "string", "title": "Title"}, "description": True},
+        "anyOf": [{"title": "A"}],
+        "enum": [{"title": "a value"}],
+    }
+    assert without_notes(schema) == {
+        "properties": {"title": {"type": "string"}, "description": True},
+        "anyOf": [{}],
+        "enum": [{"title": "a value"}],
+    }
