@@ -74,6 +74,7 @@ class Record:
     num_prompt_tokens: int = 0
     num_output_tokens: int = 0
     error: str = ""
+    request_id: str = ""  # the server's name for it
 
     @property
     def ttft_s(self) -> float | None:
@@ -136,7 +137,7 @@ async def send(
     pieces: list[float] = []
     usage: dict[str, int] = {}
     outcome: Outcome = "failed"
-    error = ""
+    error = request_id = ""
     try:
         async with client.stream("POST", address.path, json=address.body(request)) as response:
             if response.status_code != 200:
@@ -154,6 +155,7 @@ async def send(
                         pieces.append(clock() - began)
                         on_piece(pieces[-1])
                     usage = event.get("usage") or usage
+                    request_id = event.get("id") or request_id
                     finished = finished or has_finish(event)
                     if request.cancel_after is not None and len(pieces) >= request.cancel_after:
                         outcome = "cancelled"
@@ -173,6 +175,7 @@ async def send(
         # a server that doesn't count is taken to send a token a piece
         usage.get("completion_tokens", len(pieces)),
         error,
+        request_id,
     )
 
 

@@ -1,9 +1,10 @@
 """Turns a running server into how long a long prompt holds up the streams beside it.
 
-The promise of our engine: between two tokens of a stream lies at most one step of
-`max_step_tokens` tokens. How long such a step takes is measured on the idle server: a prompt's
-time to its first token less that of one shorter by a step is its last step, the longest, because
-it attends to all before it.
+The engine's promise: between two tokens of a stream lies one step of at most `max_step_tokens`
+tokens. The server's traces say how long the prompt's longest step took, what a token of a stream
+usually takes, and the longest time between two tokens of each stream. That is to be at most such a
+step and a token. What clients see has been on its way besides: they are to see at most such a step
+and the longest gap that they saw before the prompt came.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from statistics import median
+from typing import Any
 
 import httpx
 
@@ -25,26 +27,56 @@ from ingot.bench.serve.workload import PlannedRequest, plan_requests
 from ingot.errors import IngotError, UsageError
 
 STREAM_PROMPT_TOKENS = 16
-SETTLE_TOKENS = 16  # of each stream before the prompt comes, and again after it
+SETTLE_PIECES = 24  # that most streams have before the prompt comes
 ANSWER_TOKENS = 2
 POLL_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
+class EngineSide:
+    """Times of the server's traces, in seconds."""
+
+    alone_step_s: float  # the longest of the prompt's steps, with nothing beside it
+    full_step_s: float  # the same among the streams
+    token_s: float  # of the streams, the median of their means
+    longest_gap_s: float  # between two tokens of any stream while the prompt was read
+
+    @property
+    def bound_s(self) -> float:
+        return self.full_step_s + self.token_s
+
+
+@dataclass(frozen=True, slots=True)
 class StallRun:
-    """One arrival of the prompt. Seconds."""
+    """One arrival of the prompt. Seconds; gaps are between two pieces of a stream, as its client
+    saw them."""
 
     prompt_tokens: int
     alone_ttft_s: float
     ttft_s: float  # among the streams
-    last_step_s: float  # of the prompt alone
-    usual_gap_s: float  # between two pieces of a stream before the prompt came, the median
-    largest_gap_s: float  # of any stream while it was read
+    engine: EngineSide
+    usual_gap_s: float  # before the prompt came, the median
+    longest_usual_gap_s: float
+    longest_gap_s: float  # of any stream while the prompt was read
 
     @property
     def bound_s(self) -> float:
-        """One full step, and a token of each stream."""
-        return self.last_step_s + self.usual_gap_s
+        return self.engine.full_step_s + self.longest_usual_gap_s
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The gap that came closest to its bound, or went furthest beyond it."""
+
+    longest_gap_s: float
+    bound_s: float
+    runs_held: int
+
+    @classmethod
+    def of(cls, gaps: list[tuple[float, float]]) -> Verdict:
+        """From each run's gap and its bound."""
+        gap_s, bound_s = max(gaps, key=lambda pair: pair[0] / pair[1])
+        return cls(gap_s, bound_s, sum(gap <= bound for gap, bound in gaps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +89,9 @@ class StallReport:
     streams: int
     step_tokens: int
     runs: tuple[StallRun, ...]
-    bound_s: float  # medians of the runs
-    largest_gap_s: float
+    engine: Verdict
+    clients: Verdict
+    schema_version: int = 2
 
 
 async def measure_stall(
@@ -66,7 +99,6 @@ async def measure_stall(
     *,
     streams: int,
     prompt_tokens: int,
-    step_tokens: int | None,
     repeats: int,
     created: str,
     command: str,
@@ -74,28 +106,24 @@ async def measure_stall(
 ) -> StallReport:
     machine = describe_machine()
     address, words_per_token = await prepare(options)
-    step = step_tokens or await find_step_tokens(address)
-    runs: list[StallRun] = []
-    for number in range(1 + repeats):  # the first warms up
+    async with open_client(address) as client:
+        step_tokens = await find_step_tokens(client, address)
+        runs: list[StallRun] = []
+        for number in range(1 + repeats):  # the first warms up
 
-        def plan(tokens: int, offset: int, number: int = number) -> Iterator[PlannedRequest]:
-            lengths = Lengths(str(tokens), tokens, tokens)
-            workload = replace(options.workload, prompt_tokens=lengths)
-            seed = options.seed + (4 * number + offset) * SEED_STEP
-            return plan_requests(workload, seed, words_per_token)
+            def plan(tokens: int, offset: int, number: int = number) -> Iterator[PlannedRequest]:
+                lengths = Lengths(str(tokens), tokens, tokens)
+                workload = replace(options.workload, prompt_tokens=lengths)
+                seed = options.seed + (3 * number + offset) * SEED_STEP
+                return plan_requests(workload, seed, words_per_token)
 
-        long = replace(next(plan(prompt_tokens, 0)), max_tokens=ANSWER_TOKENS)
-        again = replace(next(plan(prompt_tokens, 1)), max_tokens=ANSWER_TOKENS)
-        shorter = max(1, prompt_tokens - step)
-        short = replace(next(plan(shorter, 2)), max_tokens=ANSWER_TOKENS)
-        texts = list(islice(plan(STREAM_PROMPT_TOKENS, 3), streams))
-        run = await run_once(address, long, again, short, texts, has_steps=prompt_tokens > step)
-        if number:
-            runs.append(run)
-            progress(
-                f"{number} of {repeats}: largest gap {run.largest_gap_s * 1e3:.1f} ms, "
-                f"a full step {run.bound_s * 1e3:.1f} ms"
-            )
+            alone = replace(next(plan(prompt_tokens, 0)), max_tokens=ANSWER_TOKENS)
+            long = replace(next(plan(prompt_tokens, 1)), max_tokens=ANSWER_TOKENS)
+            texts = list(islice(plan(STREAM_PROMPT_TOKENS, 2), streams))
+            run = await run_once(client, address, alone, long, texts)
+            if number:
+                runs.append(run)
+                progress(f"{number} of {repeats}: {describe_run(run)}")
     return StallReport(
         created=created,
         command=command,
@@ -103,84 +131,120 @@ async def measure_stall(
         url=options.url,
         model=address.model,
         streams=streams,
-        step_tokens=step,
+        step_tokens=step_tokens,
         runs=tuple(runs),
-        bound_s=median(run.bound_s for run in runs),
-        largest_gap_s=median(run.largest_gap_s for run in runs),
+        engine=Verdict.of([(run.engine.longest_gap_s, run.engine.bound_s) for run in runs]),
+        clients=Verdict.of([(run.longest_gap_s, run.bound_s) for run in runs]),
     )
 
 
-async def find_step_tokens(address: ServerAddress) -> int:
+def describe_run(run: StallRun) -> str:
+    engine = run.engine
+    return (
+        f"engine {engine.longest_gap_s * 1e3:.1f} ms, bound {engine.bound_s * 1e3:.1f}; "
+        f"clients {run.longest_gap_s * 1e3:.1f} ms, bound {run.bound_s * 1e3:.1f}"
+    )
+
+
+async def find_step_tokens(client: httpx.AsyncClient, address: ServerAddress) -> int:
     """What the server says of itself."""
-    async with open_client(address) as client:
-        response = await client.get(address.url.rstrip("/") + "/v1/engine")
+    response = await client.get(address.url.rstrip("/") + "/v1/engine")
     if response.status_code != httpx.codes.OK:
-        raise UsageError("the server has no /v1/engine; say --step-tokens, its largest step")
+        raise UsageError(
+            "the server has no /v1/engine and no traces: only Ingot's own tells of its steps"
+        )
     return int(response.json()["max_step_tokens"])
 
 
+async def read_trace(
+    client: httpx.AsyncClient, address: ServerAddress, record: Record
+) -> dict[str, Any]:
+    """What the engine measured of the one output of a request."""
+    url = f"{address.url.rstrip('/')}/v1/requests/{record.request_id}"
+    response = await client.get(url)
+    if response.status_code != httpx.codes.OK:
+        raise IngotError(f"the server has no trace of {record.request_id} (any more)")
+    trace: dict[str, Any] = response.json()["outputs"][0]
+    return trace
+
+
 async def run_once(
+    client: httpx.AsyncClient,
     address: ServerAddress,
+    alone: PlannedRequest,
     long: PlannedRequest,
-    again: PlannedRequest,
-    short: PlannedRequest,
     texts: list[PlannedRequest],
-    *,
-    has_steps: bool,
 ) -> StallRun:
-    async with open_client(address) as client:
-        began = time.perf_counter()
+    began = time.perf_counter()
 
-        async def ask(request: PlannedRequest) -> Record:
-            now_s = time.perf_counter() - began
-            record = await send(client, address, request, due_s=now_s, began=began)
-            if record.outcome != "done" or record.ttft_s is None:
-                raise IngotError(f"a request was not answered: {record.error or record.outcome}")
-            return record
+    async def ask(request: PlannedRequest) -> Record:
+        now_s = time.perf_counter() - began
+        record = await send(client, address, request, due_s=now_s, began=began)
+        check_answer(record)
+        return record
 
-        alone = await ask(again)
-        before = (await ask(short)).ttft_s if has_steps else 0.0
-        pieces: list[list[float]] = [[] for _ in texts]
-        running = [
-            asyncio.create_task(
-                send(client, address, text, due_s=0.0, began=began, on_piece=times.append)
-            )
-            for text, times in zip(texts, pieces, strict=True)
-        ]
-        try:
-            await wait_for(pieces, SETTLE_TOKENS, running)
-            arrived_s = time.perf_counter() - began
-            record = await ask(long)
-            counts = max(map(len, pieces))
-            await wait_for(pieces, counts + SETTLE_TOKENS, running)
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-    assert alone.ttft_s is not None and record.ttft_s is not None and before is not None
-    usual, during = split_gaps(pieces, arrived_s, record.piece_s[0])
+    before = await ask(alone)
+    pieces: list[list[float]] = [[] for _ in texts]
+    running = [
+        asyncio.create_task(
+            send(client, address, text, due_s=0.0, began=began, on_piece=times.append)
+        )
+        for text, times in zip(texts, pieces, strict=True)
+    ]
+    try:
+        await wait_for(pieces, SETTLE_PIECES, running)
+        arrived_s = time.perf_counter() - began
+        record = await ask(long)
+        records = await asyncio.gather(*running)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    read_s = record.piece_s[0]
+    for stream in records:
+        check_answer(stream)
+        check_length(stream, read_s)
+    usual, during = split_gaps(pieces, arrived_s, read_s)
+    traces = [await read_trace(client, address, one) for one in (before, record, *records)]
+    assert before.ttft_s is not None and record.ttft_s is not None
     return StallRun(
         prompt_tokens=record.num_prompt_tokens,
-        alone_ttft_s=alone.ttft_s,
+        alone_ttft_s=before.ttft_s,
         ttft_s=record.ttft_s,
-        last_step_s=max(0.0, alone.ttft_s - before),
+        engine=EngineSide(
+            alone_step_s=traces[0]["longest_step_s"],
+            full_step_s=traces[1]["longest_step_s"],
+            token_s=median(trace["tpot_s"] for trace in traces[2:]),
+            longest_gap_s=max(trace["longest_stall_s"] for trace in traces[2:]),
+        ),
         usual_gap_s=median(usual),
-        largest_gap_s=max(during),
+        longest_usual_gap_s=max(usual),
+        longest_gap_s=max(during),
     )
+
+
+def check_answer(record: Record) -> None:
+    if record.outcome != "done" or not record.piece_s:
+        raise IngotError(f"a request was not answered: {record.error or record.outcome}")
+
+
+def check_length(stream: Record, read_s: float) -> None:
+    if stream.piece_s[-1] <= read_s:
+        raise IngotError(
+            f"a stream ended before the prompt was read, after {stream.num_output_tokens} tokens",
+            hint="more --output-tokens, or fewer --prompt-tokens",
+        )
 
 
 async def wait_for(
     pieces: list[list[float]], count: int, running: list[asyncio.Task[Record]]
 ) -> None:
-    """Until each stream has so many pieces."""
-    while min(map(len, pieces)) < count:
+    """Until most streams have so many pieces: some may write what spells nothing."""
+    while median(map(len, pieces)) < count:
         for task in running:
             if task.done():
-                why = task.result().error or "it had too few tokens"
-                raise IngotError(
-                    f"a stream ended before the prompt was read: {why}",
-                    hint="more --output-tokens, or fewer --prompt-tokens",
-                )
+                check_answer(task.result())
+                check_length(task.result(), float("inf"))
         await asyncio.sleep(POLL_S)
 
 

@@ -34,12 +34,8 @@ def stall(
     streams: Annotated[int, typer.Option(min=1, help="That run when the prompt comes.")] = 8,
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Of the long prompt.")] = 2000,
     output_tokens: Annotated[
-        int, typer.Option(min=1, help="Of each stream, at most: they must outlast the prompt.")
-    ] = 512,
-    step_tokens: Annotated[
-        int | None,
-        typer.Option(min=1, help="Of the server's largest step. [default: what it says]"),
-    ] = None,
+        int, typer.Option(min=1, help="Of each stream: they must outlast the prompt.")
+    ] = 256,
     repeat: Repeat = 5,
     token_ids: TokenIds = 0,
     model: Model = None,
@@ -50,7 +46,8 @@ def stall(
 ) -> None:
     """Measure how long a long prompt holds up the streams that run beside it.
 
-    The largest time between two pieces of any stream, beside that of one full step.
+    The longest time between two tokens of any stream, by the server's traces, and between two
+    pieces, as clients see it, each beside its bound.
     """
     import asyncio
 
@@ -62,7 +59,6 @@ def stall(
             options,
             streams=streams,
             prompt_tokens=prompt_tokens,
-            step_tokens=step_tokens,
             repeats=repeat,
             **run_facts(),
         )
@@ -138,11 +134,22 @@ def run_facts() -> dict[str, Any]:
 
 
 def describe_stall(report: StallReport) -> str:
-    return (
-        f"{report.model}: a prompt of {report.runs[0].prompt_tokens} tokens among "
-        f"{report.streams} streams held none up for more than {report.largest_gap_s * 1e3:.1f} ms; "
-        f"a step of {report.step_tokens} tokens takes {report.bound_s * 1e3:.1f} ms "
-        f"(medians of {len(report.runs)})"
+    step = f"a step of at most {report.step_tokens} tokens"
+    sides = (
+        ("engine", "tokens", f"{step} and a token", report.engine),
+        ("clients", "pieces", f"{step} and the longest gap before the prompt", report.clients),
+    )
+    return "\n".join(
+        [
+            f"{report.model}: a prompt of {report.runs[0].prompt_tokens} tokens among "
+            f"{report.streams} streams",
+            *(
+                f"{who}: at most {verdict.longest_gap_s * 1e3:.1f} ms between two {things}; bound "
+                f"{verdict.bound_s * 1e3:.1f} ms, {bound}; held in {verdict.runs_held} of "
+                f"{len(report.runs)} runs"
+                for who, things, bound, verdict in sides
+            ),
+        ]
     )
 
 

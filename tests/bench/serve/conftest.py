@@ -33,6 +33,9 @@ class FakeServer:
     max_running: int = 0
     num_cancelled: int = 0
     bad_status: int = 400
+    step_s: float = 0.02  # the longest, by its traces
+    stall_s: float = 0.015
+    has_traces: bool = True
 
 
 def make_app(fake: FakeServer) -> FastAPI:
@@ -43,8 +46,14 @@ def make_app(fake: FakeServer) -> FastAPI:
         return {"data": [{"id": "fake"}]}
 
     @app.get("/v1/engine")
-    async def engine() -> dict[str, Any]:
+    async def engine() -> Response:
+        if not fake.has_traces:
+            return Response(status_code=404)
+        return JSONResponse(describe_engine())
+
+    def describe_engine() -> dict[str, Any]:
         return {
+            "max_step_tokens": 20,
             "num_running": fake.num_running,
             "num_waiting": 0,
             "num_pages": NUM_PAGES,
@@ -53,6 +62,12 @@ def make_app(fake: FakeServer) -> FastAPI:
             "num_shared_pages": 0,
             "num_cached_pages": 0,
         }
+
+    @app.get("/v1/requests/{request_id}")
+    async def trace(request_id: str) -> dict[str, Any]:
+        assert 0 < int(request_id) <= len(fake.bodies)
+        times = {"tpot_s": 0.001, "longest_step_s": fake.step_s, "longest_stall_s": fake.stall_s}
+        return {"outputs": [times]}
 
     def refuse(status: int) -> Response:
         return JSONResponse({"error": {"message": "no"}}, status)
@@ -83,8 +98,10 @@ def make_app(fake: FakeServer) -> FastAPI:
 async def answer(
     fake: FakeServer, num_tokens: int, num_words: int, is_chat: bool
 ) -> AsyncIterator[str]:
+    name = str(len(fake.bodies))
+
     def event(choices: list[dict[str, Any]], **more: Any) -> str:
-        return f"data: {json.dumps({'choices': choices, **more})}\n\n"
+        return f"data: {json.dumps({'id': name, 'choices': choices, **more})}\n\n"
 
     fake.num_running += 1
     fake.max_running = max(fake.max_running, fake.num_running)
