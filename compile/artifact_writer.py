@@ -114,6 +114,7 @@ def write_artifact(
             num_layers=captured.num_layers,
             hidden_size=captured.hidden_size,
             functions=records.FunctionsRecord(embed=EMBED),
+            workspace=compiled.workspace,
         ),
         kv_slots=tuple(
             records.KVSlotRecord(

@@ -97,14 +97,27 @@ def _with_result(function: relax.Function, name: str, value: relax.Expr) -> rela
 
 def plan(module: tvm.IRModule) -> tvm.IRModule:
     """Dataflow to calls of the virtual machine, with buffers that are reused."""
+    return lower_to_calls(place_tensors(module))
+
+
+def place_tensors(module: tvm.IRModule) -> tvm.IRModule:
+    """Dataflow to kernels that write to views of storages, each reused when its tensor is dead."""
     return tvm.transform.Sequential(
         [
             relax.transform.ToNonDataflow(),
             relax.transform.RemovePurityChecking(),
             relax.transform.CallTIRRewrite(),
             relax.transform.StaticPlanBlockMemory(),
-            _module_pass(share_views),
             relax.transform.LowerAllocTensor(),
+            _module_pass(share_views),
+        ]
+    )(module)
+
+
+def lower_to_calls(module: tvm.IRModule) -> tvm.IRModule:
+    """Placed tensors to calls of the virtual machine."""
+    return tvm.transform.Sequential(
+        [
             relax.transform.LowerRuntimeBuiltin(),
             relax.transform.ComputePrimValue(),
             relax.transform.VMShapeLower(),

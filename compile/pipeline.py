@@ -11,22 +11,37 @@ from pathlib import Path
 import tvm
 from tvm import relax
 
-from ingot.compile.build import derive_functions, find_linker, generate, legalize, plan
+from ingot.compile.build import (
+    EMBED,
+    STEP,
+    derive_functions,
+    find_linker,
+    generate,
+    legalize,
+    lower_to_calls,
+    place_tensors,
+)
 from ingot.compile.cuda import cuda_compiler
 from ingot.compile.graph import GRAPH, bindings_of
 from ingot.compile.importer import ImportedModel, import_program
 from ingot.compile.lowering import LoweredModel, Lowering
+from ingot.compile.memory import give_memory
+from ingot.compile.polynomial import Polynomial
 from ingot.compile.report import Observer
 from ingot.compile.rewrites import active_rewrites
 from ingot.compile.rewrites.clean_up import clean_up
-from ingot.compile.sampling_functions import add_sampling
+from ingot.compile.sampling_functions import SAMPLE, SAMPLE_DIMENSIONS, add_sampling
 from ingot.compile.schedule import schedule
+from ingot.compile.step_inputs import STEP_DIMENSIONS
 from ingot.compile.storage import FormatRules, WeightTable
 from ingot.compile.work import describe_work
 from ingot.models.capture import CapturedModel
 from ingot.runtime.artifact.manifest import KernelRecord
 from ingot.runtime.artifact.work import WorkRecord
 from ingot.targets import Target
+
+DIMENSIONS = dict.fromkeys((STEP, GRAPH, EMBED), STEP_DIMENSIONS) | {SAMPLE: SAMPLE_DIMENSIONS}
+"""Of the functions that take their memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +64,8 @@ class CompiledGraph:
     """Registers, shared memory and spills of each kernel on a GPU; empty for a CPU."""
     work: tuple[WorkRecord, ...]
     """What each kernel of a step moves and computes."""
+    workspace: dict[str, Polynomial]
+    """The bytes that each function takes for its tensors."""
 
 
 def compile_graph(
@@ -77,12 +94,14 @@ def compile_graph(
         module = add_sampling(module, captured.vocab_size, options.target)
         observer.dump(module, "schedule")
     with observer.stage("plan"):
-        module = plan(module)
+        # A GPU's memory is a pool, and its graphs keep what they were captured with.
+        memory = give_memory(place_tensors(module), {} if compile_cuda else DIMENSIONS)
+        module = lower_to_calls(memory.module)
         observer.dump(module, "plan")
     with observer.stage("generate"):
         kernels = generate(module, options.target, code, compile_cuda)
         observer.report.spilling = [k.name for k in kernels if k.spill_bytes]
-    return CompiledGraph(lowered.weights, kernels, work)
+    return CompiledGraph(lowered.weights, kernels, work, memory.workspace)
 
 
 def rewrite(

@@ -13,6 +13,10 @@ from ingot.compile.kernels.sampling.penalize import PenalizeSpec
 from ingot.compile.kernels.sampling.sample import SampleSpec
 from ingot.targets import Target
 
+SAMPLE = "sample"
+SAMPLE_DIMENSIONS = {"m": (0, 0)}
+"""As those of a step: the rows of the logits."""
+
 
 def add_sampling(module: tvm.IRModule, vocab_size: int, target: Target) -> tvm.IRModule:
     """Add both functions, so that no more than token ids leaves the device."""
@@ -48,7 +52,7 @@ def _add_sample(builder: relax.BlockBuilder, vocab_size: int, target: Target) ->
     )
     function = implementation("sampling", target).build_sample(SampleSpec(vocab_size), target)
     kernel = builder.add_func(_opaque(function), "sample_row")
-    with builder.function("sample", parameters):
+    with builder.function(SAMPLE, parameters):
         with builder.dataflow():
             call = relax.call_tir(kernel, parameters, relax.TensorType((m,), "int32"))
             tokens = builder.emit_output(call)

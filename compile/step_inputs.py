@@ -44,3 +44,7 @@ def create_step_inputs(tokens: tirx.Expr, rows: tirx.Expr) -> StepInputs:
         context_lengths=array("context_lengths", sequences),
         logit_rows=array("logit_rows", rows),
     )
+
+
+STEP_DIMENSIONS = {"n": (0, 0), "b": (3, 0), "p": (3, 1), "m": (6, 0)}
+"""The dimensions of a step: of which argument, and which of its axes."""

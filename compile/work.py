@@ -20,6 +20,14 @@ from ingot.compile.build import STEP
 from ingot.compile.graph import bindings_of, is_op
 from ingot.compile.kernels import COST
 from ingot.compile.kernels.costs import Cost
+from ingot.compile.polynomial import (
+    Polynomial,
+    added,
+    num_bytes,
+    num_elements,
+    polynomial_of,
+    scaled,
+)
 from ingot.runtime.artifact.work import WorkRecord
 
 CORE = "core"
@@ -27,8 +35,6 @@ CORE = "core"
 
 _LAYER_NUMBER = re.compile(r"\.\d+(?=\.|$)")
 _PARALLEL, _VECTORISED = 1, 2  # tirx.ForKind
-
-Polynomial = dict[str, int]
 
 
 def describe_work(module: tvm.IRModule, weight_names: Sequence[str]) -> tuple[WorkRecord, ...]:
@@ -97,13 +103,13 @@ class _Reader:
             results = []
         rows = self._rows([*(o.ty for o in others), *results])
         moved = [*(o.ty for o in others), *results]
-        activations = _sum(self._num_bytes(t) for t in moved)
-        operations = _sum(self._num_elements(t) for t in results)
+        activations = added(num_bytes(t, self._symbols) for t in moved)
+        operations = added(num_elements(t, self._symbols) for t in results)
         if cost.activations_per_row is not None:
-            activations = _scaled(rows, cost.activations_per_row)
+            activations = scaled(rows, cost.activations_per_row)
         if cost.operations_per_row is not None:
-            operations = _scaled(rows, cost.operations_per_row)
-        weight_bytes = _sum(self._num_bytes(w.ty) for w in weights).get("1", 0)
+            operations = scaled(rows, cost.operations_per_row)
+        weight_bytes = added(num_bytes(w.ty, self._symbols) for w in weights).get("1", 0)
         names = [self._weights[w] for w in weights]
         return {
             "op": op,
@@ -111,10 +117,10 @@ class _Reader:
             "label": cost.label,
             "weight_bytes": weight_bytes if cost.reads_weights_whole else 0,
             "activation_bytes": activations,
-            "kv_bytes": _sum(
-                [_scaled(rows, cost.kv_per_row), _scaled({"context": 1}, cost.kv_per_context)]
+            "kv_bytes": added(
+                [scaled(rows, cost.kv_per_row), scaled({"context": 1}, cost.kv_per_context)]
             ),
-            "operations": _sum([operations, _scaled({"pairs": 1}, cost.operations_per_pair)]),
+            "operations": added([operations, scaled({"pairs": 1}, cost.operations_per_pair)]),
             "arithmetic": cost.arithmetic,
             "window": cost.window,
         }
@@ -125,61 +131,15 @@ class _Reader:
     def _rows(self, types: list[Any]) -> Polynomial:
         """The first dimension of the results, else of the operands: what a row is here."""
         for ty in reversed(types):
-            extents = self._num_elements(ty)
+            extents = num_elements(ty, self._symbols)
             if len(ty.shape.values) > 1 and set(extents) - {"1"}:
-                return self._polynomial(ty.shape.values[0])
+                return polynomial_of(ty.shape.values[0], self._symbols)
         return {"n": 1}
-
-    def _num_elements(self, ty: Any) -> Polynomial:
-        product: Polynomial = {"1": 1}
-        for extent in ty.shape.values:
-            product = _multiply(product, self._polynomial(extent))
-        return product
-
-    def _num_bytes(self, ty: Any) -> Polynomial:
-        return _scaled(self._num_elements(ty), (tvm.DataType(str(ty.dtype)).bits + 7) // 8)
-
-    def _polynomial(self, extent: Any) -> Polynomial:
-        if isinstance(extent, int):
-            return {"1": extent}
-        if isinstance(extent, tirx.IntImm):
-            return {"1": int(extent.value)}
-        if isinstance(extent, tirx.Var):
-            found = next((n for v, n in self._symbols.items() if v.same_as(extent)), None)
-            assert found is not None, f"unknown dimension {extent}"
-            return {found: 1}
-        first, second = self._polynomial(extent.a), self._polynomial(extent.b)
-        if isinstance(extent, tirx.Mul):
-            return _multiply(first, second)
-        assert isinstance(extent, tirx.Add), extent
-        return _sum([first, second])
 
 
 def _tensor_types(ty_args: Any) -> list[Any]:
     [ty] = ty_args
     return list(ty.fields) if isinstance(ty, relax.TupleType) else [ty]
-
-
-def _sum(terms: Any) -> Polynomial:
-    total: Polynomial = {}
-    for polynomial in terms:
-        for name, coefficient in polynomial.items():
-            total[name] = total.get(name, 0) + coefficient
-    return dict(sorted((name, c) for name, c in total.items() if c))
-
-
-def _scaled(polynomial: Polynomial, factor: int) -> Polynomial:
-    return {name: factor * c for name, c in polynomial.items() if factor}
-
-
-def _multiply(first: Polynomial, second: Polynomial) -> Polynomial:
-    total: Polynomial = {}
-    for a, x in first.items():
-        for b, y in second.items():
-            factors = sorted(f for f in (*a.split("*"), *b.split("*")) if f != "1")
-            name = "*".join(factors) or "1"
-            total[name] = total.get(name, 0) + x * y
-    return total
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,12 @@ def create_core(
     end_token_ids = tokenizer.end_token_ids if tokenizer else frozenset()
     if executor is None:
         executor = CompiledExecutor(
-            artifact, num_pages=num_pages, num_threads=num_threads, on_progress=on_progress
+            artifact,
+            num_pages=num_pages,
+            num_threads=num_threads,
+            max_step_tokens=max_step_tokens,
+            max_sequences=max_sequences,
+            on_progress=on_progress,
         )
     return EngineCore(
         executor,

@@ -23,6 +23,7 @@ from ingot.runtime.ffi import tvm_ffi
 from ingot.runtime.sampling import PenaltyInputs, SamplingInputs
 from ingot.runtime.step_inputs import StepInputs
 from ingot.runtime.vm import HostMemory, VirtualMachine, as_array
+from ingot.runtime.workspace import Workspace
 
 
 class Executor(Protocol):
@@ -109,7 +110,8 @@ def writable(array: NDArray[np.float32]) -> NDArray[np.float32]:
 
 class CompiledExecutor:
     """Runs an artifact's functions on the device that it was compiled for. While weights are copied
-    to a GPU, `on_progress` is called."""
+    to a GPU, `on_progress` is called. Memory for steps of so many tokens and sequences is planned
+    now; larger ones are possible. What a call gives is valid until the next one."""
 
     def __init__(
         self,
@@ -117,6 +119,8 @@ class CompiledExecutor:
         *,
         num_pages: int,
         num_threads: int | None = None,
+        max_step_tokens: int = 0,
+        max_sequences: int = 0,
         on_progress: OnProgress | None = None,
     ) -> None:
         manifest = artifact.manifest
@@ -125,10 +129,16 @@ class CompiledExecutor:
         self.vm = VirtualMachine(artifact.code_path, num_threads, cuda_archs)
         self._memory: Memory = CudaMemory() if cuda_archs else HostMemory()
         self._is_host = not cuda_archs
-        self._functions = manifest.step.functions
+        self._functions = functions = manifest.step.functions
         shapes = kv_pool_shapes(manifest.kv_slots, num_pages, manifest.page_size_tokens)
         self._pools = tvm_ffi.Array([self._memory.empty(*pool) for pool in shapes])
         self._weights = tvm_ffi.Array(self._memory.hold_all(artifact.weights, on_progress))
+        bounds = {"n": max_step_tokens, "b": max_sequences, "p": num_pages, "m": max_sequences}
+        amounts = dict(manifest.step.workspace)
+        # Memory of its own for sampling: it reads the logits where the step left them.
+        sampling = {name: amounts.pop(name) for name in [functions.sample] if name in amounts}
+        self._workspace = Workspace(self.vm, amounts, bounds)
+        self._sampling = Workspace(self.vm, sampling, bounds)
         self._graphs: DecodeGraphs | None = None
         if read_variable("INGOT_CUDA_GRAPHS") and isinstance(self._memory, CudaMemory):
             self._graphs = DecodeGraphs(self.vm, self._functions, self._pools, self._weights)
@@ -152,7 +162,8 @@ class CompiledExecutor:
 
     def _run(self, function: str, inputs: StepInputs) -> Any:
         arrays = self._memory.lend(inputs.arrays())
-        return self.vm.call(function, *arrays, self._pools, self._weights)
+        views = self._workspace.views(function, inputs.dimensions())
+        return self.vm.call(function, *arrays, self._pools, self._weights, *views)
 
     def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
         for pool in self._pools:
@@ -172,7 +183,9 @@ class CompiledExecutor:
             self.penalize(logits, mask_penalties(masks, *logits.shape))
 
     def sample(self, logits: Any, sampling: SamplingInputs) -> list[int]:
-        tokens = self.vm.call(self._functions.sample, logits, *self._lend(sampling))
+        function = self._functions.sample
+        views = self._sampling.views(function, {"m": len(sampling.uniform)})
+        tokens = self.vm.call(function, logits, *self._lend(sampling), *views)
         chosen: list[int] = self._memory.read(tokens).tolist()
         return chosen
 

@@ -37,6 +37,10 @@ class StepInputs:
             self.logit_rows,
         )
 
+    def dimensions(self) -> dict[str, int]:
+        b, p = self.page_table.shape
+        return {"n": len(self.token_ids), "b": b, "p": p, "m": len(self.logit_rows)}
+
 
 def build_step_inputs(
     chunks: Sequence[ScheduledChunk], page_size_tokens: int, logit_rows: Sequence[int]

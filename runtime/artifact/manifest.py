@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ingot.errors import ArtifactCorruptError, ArtifactError, ArtifactVersionError
-from ingot.runtime.artifact.work import WorkRecord
+from ingot.runtime.artifact.work import Amount, WorkRecord
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -127,6 +127,9 @@ class StepRecord(Record):
     num_layers: Positive
     hidden_size: Positive
     functions: FunctionsRecord = FunctionsRecord()
+    workspace: dict[str, Amount] = {}
+    """By function: the bytes of memory that it takes for its tensors. One that isn't named here
+    allocates them in each call, as all do in artifacts made before there was a workspace."""
 
 
 class KVSlotRecord(Record):

@@ -52,3 +52,8 @@ def evaluate(amount: Mapping[str, int], dimensions: Mapping[str, int]) -> int:
             product *= 1 if factor == "1" else dimensions[factor]
         total += product
     return total
+
+
+def symbols_of(amount: Mapping[str, int]) -> tuple[str, ...]:
+    """The dimensions that an amount depends on, in order."""
+    return tuple(sorted({factor for term in amount for factor in term.split("*")} - {"1"}))

@@ -73,7 +73,13 @@ def _load_draft(
     # As many tokens as the model's own cache holds, and guesses beside.
     num_pages = -(-limits.cache_tokens // page_size) + limits.max_sequences
     return DraftModel(
-        CompiledExecutor(draft, num_pages=num_pages, num_threads=num_threads),
+        CompiledExecutor(
+            draft,
+            num_pages=num_pages,
+            num_threads=num_threads,
+            max_step_tokens=limits.max_step_tokens,
+            max_sequences=limits.max_sequences,
+        ),
         PagePool(num_pages, page_size),
         vocab_size=limits.vocab_size,
         max_context_tokens=manifest.step.max_context_tokens,

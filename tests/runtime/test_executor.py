@@ -102,6 +102,30 @@ def test_sample(executor: CompiledExecutor, toy: ModuleType) -> None:
     assert all(type(token) is int for token in tokens)
 
 
+def greedy(rows: int) -> SamplingInputs:
+    return SamplingInputs(
+        floats(*[0] * rows),
+        int32s(*[0] * rows),
+        floats(*[1] * rows),
+        floats(*[0] * rows),
+        floats(*[0] * rows),
+    )
+
+
+def test_steps_that_are_alike_allocate_nothing(toy_folder: Path) -> None:
+    executor = CompiledExecutor(
+        load_artifact(toy_folder), num_pages=4, num_threads=1, max_step_tokens=4, max_sequences=2
+    )
+    called: list[str] = []
+    executor.vm.observe(lambda _function, name, before, *_: called.append(name))
+    for turn in range(3):
+        called.clear()
+        assert len(executor.step_and_sample(two_prompts(), greedy(2))) == 2
+        allocations = [name for name in called if "alloc" in name and "shape_heap" not in name]
+        assert called and bool(allocations) == (turn == 0), allocations  # the first lays out views
+        assert not [name for name in called if "alloc_storage" in name], "planned when loaded"
+
+
 def test_pools() -> None:
     pools = kv_pool_shapes(SLOTS, num_pages=3, page_size=16)
     assert [(shape, str(dtype)) for shape, dtype in pools] == [

@@ -3,6 +3,7 @@
 import gc
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,7 @@ from ingot.runtime.vm import (
     available_cpus,
     lend,
 )
+from ingot.runtime.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -29,23 +31,32 @@ def machine(toy_folder: Path) -> VirtualMachine:
     return VirtualMachine(toy_folder / "model.so", num_threads=1)
 
 
-def step_arguments(toy: ModuleType, tokens: list[int], num_pages: int = 4) -> list[Any]:
+def step_arguments(
+    machine: VirtualMachine,
+    toy: ModuleType,
+    tokens: list[int],
+    num_pages: int = 4,
+    logit_rows: Sequence[int] = (),
+) -> list[Any]:
     count = len(tokens)
+    rows = logit_rows or [count - 1]
     page_table = np.arange(num_pages)[None, ::-1]
     places = np.arange(count)
     slots = page_table[0, places // toy.PAGE] * toy.PAGE + places % toy.PAGE
-    arrays = [tokens, places, slots, page_table, [0, count], [count], [count - 1]]
+    arrays = [tokens, places, slots, page_table, [0, count], [count], rows]
     pools = [aligned_zeros((num_pages, 1, 1, toy.PAGE), np.float32)]
     pools.append(aligned_zeros((num_pages, 1, toy.PAGE, 1), np.float32))
     weights = aligned_zeros((toy.VOCAB, toy.VOCAB), np.float32)
     weights[:] = toy.toy_weights()
     inputs = lend([np.array(array, np.int32) for array in arrays])
     tuples = [tvm_ffi.Array([as_tensor(a) for a in group]) for group in (pools, [weights])]
-    return [*inputs, *tuples]
+    dimensions = {"n": count, "m": len(rows)}
+    workspace = Workspace(machine, {"step": {"m": 4 * toy.VOCAB}}, dimensions)
+    return [*inputs, *tuples, *workspace.views("step", dimensions)]
 
 
 def test_step(machine: VirtualMachine, toy: ModuleType) -> None:
-    arguments = step_arguments(toy, [3, 1, 4] * 11)
+    arguments = step_arguments(machine, toy, [3, 1, 4] * 11)
     gc.collect()  # the tensors hold the only references to their arrays
     logits = as_array(machine.call("step", *arguments))
     np.testing.assert_allclose(logits, [toy.toy_logits([3, 1, 4] * 11)], rtol=1e-5, atol=1e-5)
@@ -77,8 +88,8 @@ def test_a_misaligned_buffer_is_refused() -> None:
 
 
 def test_wrong_arguments_raise_and_do_not_crash(machine: VirtualMachine, toy: ModuleType) -> None:
-    with pytest.raises(RuntimeError, match="expects 9 arguments"):
-        machine.call("step", *step_arguments(toy, [1])[:-1])
+    with pytest.raises(RuntimeError, match="expects 10 arguments"):
+        machine.call("step", *step_arguments(machine, toy, [1])[:-1])
 
 
 @pytest.mark.parametrize("num_threads", [0, -1, 4096])
@@ -95,7 +106,7 @@ def test_threads_of_each_calling_thread(toy_folder: Path, toy: ModuleType) -> No
 
     def call(num_threads: int) -> None:
         machine = VirtualMachine(toy_folder / "model.so", num_threads)
-        machine.call("step", *step_arguments(toy, [1]))
+        machine.call("step", *step_arguments(machine, toy, [1]))
         counts.append(tvm_ffi.get_global_func("runtime.NumThreads")())
 
     wanted = list(range(1, len(available_cpus()) + 1))
@@ -108,8 +119,10 @@ def test_threads_of_each_calling_thread(toy_folder: Path, toy: ModuleType) -> No
 
 def test_other_threads_run_meanwhile(machine: VirtualMachine, toy: ModuleType) -> None:
     """The GIL is not held while compiled code runs: a counter goes on counting."""
-    arguments = step_arguments(toy, [1] * 2048, num_pages=2048 // toy.PAGE)
-    (arguments[6],) = lend([np.arange(2048, dtype=np.int32)])  # every row's logits: much work
+    count = 2048
+    arguments = step_arguments(  # every row's logits: much work
+        machine, toy, [1] * count, num_pages=count // toy.PAGE, logit_rows=range(count)
+    )
     done = threading.Event()
     ticks: list[float] = []
 

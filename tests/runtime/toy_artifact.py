@@ -177,8 +177,9 @@ def add_step(builder: Any, kernel: Any, name: str, *, is_trace: bool) -> None:
         scores = relax.TensorType((m, VOCAB), "float32")
         call = relax.op.call_tir_inplace(kernel, arguments, [8, -1], [k_pool, scores])
         logits = builder.emit(relax.TupleGetItem(builder.emit(call), 1))
-        output = relax.Tuple([logits, inputs.positions]) if is_trace else logits
-        builder.emit_func_output(output)
+        if is_trace:
+            logits = builder.emit(relax.Tuple([logits, inputs.positions]))
+        builder.emit_func_output(logits)
 
 
 def build_module() -> Any:
@@ -198,23 +199,27 @@ def build_module() -> Any:
 
 def write_toy_artifact(folder: Path) -> None:
     """Compile the toy model and write its artifact. Imports TVM's compiler."""
-    import tvm
-    from tvm import relax
-
+    from ingot.compile.build import generate, lower_to_calls, place_tensors
     from ingot.compile.fast_inspect import fast_inspect
+    from ingot.compile.memory import give_memory
+    from ingot.compile.pipeline import DIMENSIONS
     from ingot.runtime.artifact import TensorSpec, WeightsWriter, write_manifest
     from ingot.runtime.artifact.manifest import describe_files
+    from ingot.targets import resolve_target
 
-    target = tvm.target.Target({"kind": "llvm", "mcpu": "x86-64-v3"})
     with fast_inspect():
         module = build_module()
-    relax.build(module, target).export_library(str(folder / "model.so"))
+    memory = give_memory(place_tensors(module), DIMENSIONS)
+    target = resolve_target(toy_manifest().target.name)
+    generate(lower_to_calls(memory.module), target, folder / "model.so")
     with WeightsWriter(folder, [TensorSpec("E", "float32", (VOCAB, VOCAB))]) as writer:
         writer.append("E", toy_weights())
     write_tokenizer(folder)
     names = ["model.so", "tokenizer.json", "tokenizer_config.json", "generation_config.json"]
     files = (*describe_files(folder, names), *writer.files)
-    write_manifest(folder, toy_manifest(weights=tuple(writer.weights), files=files))
+    manifest = toy_manifest(weights=tuple(writer.weights), files=files)
+    step = manifest.step.model_copy(update={"workspace": memory.workspace})
+    write_manifest(folder, manifest.model_copy(update={"step": step}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,61 @@
+"""The memory of compiled functions' tensors: an arena, laid out anew for other dimensions.
+
+A function that takes its memory is called with views of the arena, which its `_views` function
+makes. They are kept by the dimensions that they depend on, so that steps which are alike allocate
+nothing. What a function gives lies in the arena too: it is valid until the next call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ingot.runtime.artifact.work import evaluate, symbols_of
+from ingot.runtime.ffi import tvm_ffi
+from ingot.runtime.vm import VirtualMachine
+
+ALLOCATE, VIEWS_SUFFIX = "allocate", "_views"
+MAX_LAYOUTS = 64
+
+Dimensions = Mapping[str, int]
+
+
+class Workspace:
+    """For functions of which one runs at a time. `amounts` are the bytes that each takes.
+
+    The arena is as large as steps within `bounds`, the largest value of each dimension, can need.
+    A larger step makes it grow; it never shrinks. The system gives a CPU's memory page by page, as
+    it is written, so what no step has needed costs nothing.
+    """
+
+    def __init__(
+        self, vm: VirtualMachine, amounts: Mapping[str, Mapping[str, int]], bounds: Dimensions
+    ) -> None:
+        self._vm = vm
+        self._amounts = amounts
+        self._symbols = {name: symbols_of(amount) for name, amount in amounts.items()}
+        self._layouts: dict[tuple[Any, ...], Any] = {}
+        self.num_bytes = 0
+        self._reserve(max((evaluate(amount, bounds) for amount in amounts.values()), default=0))
+
+    def views(self, function: str, dimensions: Dimensions) -> tuple[Any, ...]:
+        """The function's last argument; nothing for one that allocates by itself."""
+        symbols = self._symbols.get(function)
+        if symbols is None:
+            return ()
+        extents = [dimensions[symbol] for symbol in symbols]
+        key = (function, *extents)
+        if key not in self._layouts:
+            self._reserve(evaluate(self._amounts[function], dimensions))
+            if len(self._layouts) >= MAX_LAYOUTS:
+                self._layouts.clear()
+            shape = tvm_ffi.Shape(extents)
+            self._layouts[key] = self._vm.call(function + VIEWS_SUFFIX, shape, self._arena)
+        return (self._layouts[key],)
+
+    def _reserve(self, num_bytes: int) -> None:
+        if num_bytes > self.num_bytes:
+            self._layouts.clear()
+            self._arena = None  # given back before the larger one is taken
+            self._arena = self._vm.call(ALLOCATE, tvm_ffi.Shape((num_bytes,)))
+            self.num_bytes = num_bytes
