@@ -45,7 +45,8 @@ HOSTILE = (
     "```<b>\n</code></pre><script>window.attacked = 1</script>\n```\n\n"
     "| <i>x</i> | y |\n|---|---|\n| <svg onload='window.attacked=1'> | z |"
 )
-ANSWERS = {"markdown": MARKDOWN, "attack": HOSTILE}
+THOUGHT = "<think>\nLet me **see**.\n\nYes.\n</think>\n\nIt is 4."
+ANSWERS = {"markdown": MARKDOWN, "attack": HOSTILE, "think": THOUGHT}
 TOP_LOGPROBS = 3
 
 

@@ -37,6 +37,39 @@ def test_answer_is_streamed_and_drawn(page: Page, state: FakeState) -> None:
     assert sent["logprobs"] is True and sent["top_logprobs"] == 5
 
 
+def test_a_thought_is_folded_and_not_sent_back(page: Page, state: FakeState) -> None:
+    answer = ask(page, "think")
+    fold = answer.locator("details")
+    expect(fold.locator("summary")).to_have_text("Thought")
+    expect(fold.locator("strong")).to_be_hidden()
+    expect(answer.locator(".body > .markdown")).to_have_text("It is 4.")
+    fold.locator("summary").focus()
+    page.keyboard.press("Enter")
+    expect(fold.locator("strong")).to_have_text("see")
+    ask(page, "more")
+    assert state.requests[1]["messages"][1] == {"role": "assistant", "content": "It is 4."}
+
+
+def test_the_end_of_a_thought_is_found(page: Page) -> None:
+    cases = {
+        "<": ["", "", False],
+        "<think>a": ["a", "", True],
+        "\n<think>a</think>\nb": ["a", "b", False],
+        "a</think>b": ["a", "b", False],  # the template has begun it
+        "plain < text": ["", "plain < text", False],
+    }
+    for text, expected in cases.items():
+        found = page.evaluate(
+            """async (text) => {
+              const { splitThought } = await import("/page/thought.js");
+              const { thought, answer, isThinking } = splitThought(text);
+              return [thought, answer, isThinking];
+            }""",
+            text,
+        )
+        assert found == expected, text
+
+
 def test_hostile_text_stays_text(page: Page) -> None:
     answer = ask(page, "attack")
     expect(answer).to_contain_text("<script>window.attacked = 1</script><img src=x onerror=")

@@ -33,7 +33,10 @@ CASES = {
     "text\n- item": "<p>text</p><ul><li>item</li></ul>",
     "- a\n\n- b": "<ul><li><p>a</p></li><li><p>b</p></li></ul>",
     "- a\n  ```\n  code\n  ```": "<ul><li>a<figure><pre><code>code</code></pre></figure></li></ul>",
-    "```py\nx < 1\n\n# no": "<figure><pre><code>x &lt; 1\n\n# no</code></pre></figure>",
+    "```\nx < 1\n\n# no": "<figure><pre><code>x &lt; 1\n\n# no</code></pre></figure>",
+    "```py\nif x:\n  # no": "<figure><pre><code><span>if</span> x:\n  <span># no</span>"
+    "</code></pre></figure>",
+    "- [x] a\n- [ ] b": "<ul><li><input>a</li><li><input>b</li></ul>",
     "~~~\n```\n~~~": "<figure><pre><code>```</code></pre></figure>",
     "> a\n> > b": "<blockquote><p>a</p><blockquote><p>b</p></blockquote></blockquote>",
     "---\n***": "<hr><hr>",
@@ -58,6 +61,8 @@ HARD = {
     "nested lists": "\n".join("  " * min(depth, 500) + "- a" for depth in range(1000)),
     "bars": "|" * 10000 + "\n" + "|-" * 10000,
     "underscores": "_" * 20000,
+    "escaped quotes": "```c\n" + '"' + r"\"" * 20000 + "\n```",
+    "open texts": "```python\n" + ('"""' + "a ") * 6000 + "\n```",
     "addresses": "http://a" * 4000,
 }
 
@@ -89,3 +94,36 @@ def test_earlier_blocks_keep_their_nodes(page: Page) -> None:
       return [place.firstChild === first, place.children.length, place.textContent];
     }""")
     assert kept == [True, 3, "onetwo andthree"]
+
+
+def test_code_keeps_its_text(page: Page) -> None:
+    """Coloured or not: what is copied is what was written."""
+    codes = {
+        "python": 'def f(x):\n    """a # b"""\n    return f"{x}" + \'open\n  # end 1_000',
+        "bash": 'if [ $# -gt 1 ]; then echo "a # b" # c\nfi',
+        "rust": "fn f<'a>(x: &'a str) -> char { 'x' } // <b>",
+        "sql": "SELECT a -- b\nFROM t WHERE c = 'd''e'",
+        "json": '{"a": [1, true, null]}',
+        "unknown": "if x: # y",
+    }
+    drawn = page.evaluate(
+        """async (codes) => {
+      const { highlight } = await import("/page/highlight.js");
+      return Object.entries(codes).map(([language, code]) => {
+        const place = document.createElement("pre");
+        place.append(...highlight(code, language));
+        const found = (kind) => [...place.querySelectorAll(`.code-${kind}`)];
+        const words = (kind) => found(kind).map((element) => element.textContent);
+        return [place.textContent, words("keyword"), words("comment"), words("number")];
+      });
+    }""",
+        codes,
+    )
+    assert [text for text, *_ in drawn] == list(codes.values())
+    python, bash, rust, sql, json, unknown = (found for _, *found in drawn)
+    assert python == [["def", "return"], ["# end 1_000"], []]
+    assert bash == [["if", "then", "fi"], ["# c"], ["1"]]
+    assert rust == [["fn", "char"], ["// <b>"], []]
+    assert sql == [["SELECT", "FROM", "WHERE"], ["-- b"], []]
+    assert json == [["true", "null"], [], ["1"]]
+    assert unknown == [[], [], []]

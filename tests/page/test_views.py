@@ -47,6 +47,9 @@ def test_tokens_show_probability_and_alternatives(page: Page) -> None:
     expect(card).to_contain_text("5.0%")
     expect(card.locator("li")).to_have_text(["other57%", "·word28%", "·n5.0%"])
     expect(card.locator("li.chosen")).to_have_text("·n5.0%")
+    page.keyboard.press("Alt+p")  # the token goes, and its card with it
+    expect(card).to_be_hidden()
+    page.keyboard.press("Alt+p")
     # the same by keyboard: one tab stop, arrows between tokens
     tokens.first.focus()
     page.keyboard.press("ArrowRight")
@@ -73,6 +76,45 @@ def test_engine_view_follows_the_engine(page: Page, state: FakeState) -> None:
     asked = state.snapshots
     page.wait_for_timeout(1200)
     assert state.snapshots == asked  # nothing is asked for a view that isn't shown
+
+
+# Texts with too little contrast (WCAG's 4.5) to the nearest ground that is not transparent.
+FAINT_TEXTS = """() => {
+  const parse = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)
+    .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = parse(getComputedStyle(at).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return light(colour);
+    }
+    return 1;
+  };
+  const hasText = (e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+  return [...document.querySelectorAll("body *")]
+    .filter((e) => hasText(e) && e.checkVisibility() && !e.closest(".hidden, .skip, [disabled]"))
+    .map((e) => [light(parse(getComputedStyle(e).color)), ground(e), e])
+    .map(([a, b, e]) => [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e])
+    .filter(([ratio]) => ratio < 4.5)
+    .map(([ratio, e]) => `${e.className || e.tagName} ${e.textContent.trim()}: ${ratio}`);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out(page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page.get_by_label("Message", exact=True).fill("markdown")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Answer again")).to_be_visible()
+    page.keyboard.press("Alt+s")
+    assert page.evaluate(FAINT_TEXTS) == []
+    page.keyboard.press("Alt+p")
+    expect(page.locator(".token.s5").first).to_be_visible()
+    assert page.evaluate(FAINT_TEXTS) == []
+    page.keyboard.press("Alt+3")
+    expect(page.get_by_role("row")).to_have_count(4)
+    assert page.evaluate(FAINT_TEXTS) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -2,9 +2,9 @@
 
 import { $, announce, button, copyText, fitHeight, h } from "./dom.js";
 import { describe, isRunning, Narrator, run, stopRun } from "./generation.js";
-import { MarkdownView } from "./markdown.js";
 import { requestFields } from "./settings.js";
 import { newMessage, save, tokensOf } from "./store.js";
+import { AnswerView, splitThought } from "./thought.js";
 import { legend, TokenView } from "./tokens.js";
 
 export class ChatView {
@@ -119,8 +119,9 @@ export class ChatView {
 
   async #answer() {
     const conversation = this.#conversation;
-    // an answer that failed before its first word is no part of the conversation
-    const messages = conversation.messages.filter(({ content }) => content).map(({ role, content }) => ({ role, content }));
+    // an answer that failed before its first word is no part of the conversation, nor is what the model thought
+    const messages = conversation.messages.map(({ role, content }) =>
+      ({ role, content: role === "assistant" ? splitThought(content).answer : content })).filter(({ content }) => content);
     if (conversation.system.trim()) messages.unshift({ role: "system", content: conversation.system });
     const body = { model: this.#model(), messages, ...requestFields("chat") };
     const message = newMessage("assistant", "");
@@ -134,7 +135,7 @@ export class ChatView {
       message.content = text;
       tokensOf.set(message.id, tokens);
       this.#keepingEnd(() => drawn()?.update());
-      if (drawn()) narrator.update(text);
+      if (drawn()) narrator.update(splitThought(text).answer);
     });
     this.#showState();
     const result = await answering;
@@ -150,7 +151,7 @@ export class ChatView {
     }
     this.#showState();
     this.#keepingEnd(() => drawn()?.update());
-    narrator.update(result.text, true);
+    narrator.update(splitThought(result.text).answer, true);
     if (result.error) announce(result.error.message);
   }
 
@@ -185,7 +186,7 @@ class Message {
   #showsTokens = false;
   #body = h("div", { class: "body" });
   #foot = h("div", { class: "foot" });
-  #content = null; // what draws the body: a MarkdownView or a TokenView
+  #content = null; // what draws the body: an AnswerView or a TokenView
 
   constructor(message, actions) {
     this.#message = message;
@@ -231,10 +232,9 @@ class Message {
       this.#content.update(tokensOf.get(this.#message.id));
       this.#body.append(legend(), this.#content.element);
     } else {
-      const text = h("div", { class: "markdown" });
-      this.#content = new MarkdownView(text);
+      this.#content = new AnswerView();
       this.#content.update(content);
-      this.#body.append(text);
+      this.#body.append(...this.#content.elements);
     }
     if (error) this.#body.append(h("p", { class: "error", role: "alert" }, error));
   }
@@ -249,7 +249,7 @@ class Message {
       () => { this.toggleTokens(); this.#foot.querySelector("[aria-pressed]").focus(); }, { "aria-pressed": this.#showsTokens }) : null;
     this.#foot.replaceChildren(h("span", { class: "stats" }, describe(stats)), h("span", { class: "actions" },
       ...[tokens,
-        button("copy", "Copy", () => copyText(content)),
+        button("copy", "Copy", () => copyText(role === "assistant" ? splitThought(content).answer : content)),
         button("edit", role === "user" ? "Edit and ask again" : "Edit", () => this.#startEdit()),
         this.#state.last ? button("again", "Answer again", this.#actions.again) : null].filter(Boolean)));
   }

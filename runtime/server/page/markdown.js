@@ -4,6 +4,7 @@
 // their nodes, so a selection in an earlier paragraph survives and only the last block is drawn anew.
 
 import { button, copyText, h } from "./dom.js";
+import { highlight } from "./highlight.js";
 import { renderInline } from "./inline.js";
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^`]*)$/;
@@ -12,6 +13,7 @@ const RULE = /^ {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( {0,8})([-*+]|\d{1,9}[.)])(?:[ \t]+(.*)|)$/;
 const DIVIDER = /^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/;
+const TASK = /^\[([ xX])\]\s+/;
 const MAX_DEPTH = 8;
 
 export class MarkdownView {
@@ -170,14 +172,17 @@ function renderCode({ text, language }) {
   const copy = button("copy", "Copy", () => copyText(text), { words: true });
   return h("figure", { class: "code" },
     h("figcaption", null, h("span", null, language || "text"), copy),
-    h("pre", { tabindex: "0" }, h("code", null, text)));
+    h("pre", { tabindex: "0" }, h("code", null, highlight(text, language))));
 }
 
 function renderList({ ordered, start, loose, items }, depth) {
   const rows = items.map((lines) => {
-    const parts = renderAll(lines, depth + 1);
+    const task = TASK.exec(lines[0]);
+    const parts = renderAll(task ? [lines[0].slice(task[0].length), ...lines.slice(1)] : lines, depth + 1);
     const unwrap = (node) => (node.tagName === "P" && !loose ? [...node.childNodes] : node);
-    return h("li", null, parts.map(unwrap));
+    const box = task && h("input", { type: "checkbox", disabled: true, checked: task[1] !== " ",
+      "aria-label": task[1] === " " ? "open" : "done" });
+    return h("li", { class: task ? "task" : null }, box, parts.map(unwrap));
   });
   return h(ordered ? "ol" : "ul", ordered && start !== 1 ? { start } : null, rows);
 }

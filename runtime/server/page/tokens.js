@@ -102,7 +102,8 @@ function place(card, box) {
   card.style.top = `${Math.max(gap, top)}px`;
 }
 
-addEventListener("scroll", hideCard, { capture: true, passive: true });
+// what may take the token away, or what is in front of it
+for (const event of ["scroll", "keydown", "pointerdown", "hashchange"]) addEventListener(event, hideCard, { capture: true, passive: true });
 
 /** What the colours mean. */
 export function legend() {
