@@ -72,7 +72,7 @@ def compile_model(
     import torch
 
     from ingot.compile.artifact_writer import ArtifactFolder, write_artifact
-    from ingot.compile.pipeline import GraphOptions, compile_graph
+    from ingot.compile.pipeline import GraphOptions, compile_graph, find_tools
     from ingot.compile.proof import prove_artifact
     from ingot.compile.rewrites import QUANTIZE, check_names
     from ingot.compile.storage import FormatRules
@@ -107,6 +107,8 @@ def compile_model(
         check_tokenizer(source.path, config.vocab_size)
         reader = open_weights(source, check_finite=True)
         formats = formats.for_tensors({name: reader.aliases(name) for name in reader.names()})
+        options = GraphOptions(target, formats, frozenset(disable), cuda_compiler)
+        find_tools(options)  # what is missing is said before the export, which takes long
         with observer.stage("export"):
             captured = capture(
                 config,
@@ -114,7 +116,6 @@ def compile_model(
                 max_context_tokens=max_context_tokens,
                 trust_remote_code=trust_remote_code,
             )
-        options = GraphOptions(target, formats, frozenset(disable), cuda_compiler)
         compiled = compile_graph(captured, options, folder.path / "model.so", observer)
         gc.collect()
         with observer.stage("weights"):

@@ -37,10 +37,16 @@ class ArtifactFolder:
     def __init__(self, out: Path, *, force: bool) -> None:
         self._out = out.absolute()
         self._committed = False
-        if out.exists() and not force:
-            raise UsageError(f"{out} exists already", hint="give another --out, or --force")
-        if out.exists() and not (out / records.MANIFEST_NAME).is_file():
-            raise UsageError(f"{out} is no artifact, so --force does not replace it")
+        if not out.exists():
+            return
+        if not (out / records.MANIFEST_NAME).is_file():
+            kept = "--force replaces nothing else" if force else "give another --out"
+            raise UsageError(f"{out} exists already and is no artifact", hint=kept)
+        if not force:
+            raise UsageError(
+                f"the artifact {out} exists already",
+                hint="--force replaces it; --out writes another one",
+            )
 
     def __enter__(self) -> ArtifactFolder:
         try:

@@ -21,7 +21,7 @@ from ingot.compile.build import (
     lower_to_calls,
     place_tensors,
 )
-from ingot.compile.cuda import cuda_compiler
+from ingot.compile.cuda import Compile, cuda_compiler
 from ingot.compile.graph import GRAPH, bindings_of
 from ingot.compile.importer import ImportedModel, import_program
 from ingot.compile.lowering import LoweredModel, Lowering
@@ -72,9 +72,7 @@ def compile_graph(
     captured: CapturedModel, options: GraphOptions, code: Path, observer: Observer
 ) -> CompiledGraph:
     """Write the model's code to `code`, for a GPU its device code beside it."""
-    find_linker(options.target)
-    is_cuda = options.target.kind == "cuda"
-    compile_cuda = cuda_compiler(options.cuda_compiler) if is_cuda else None
+    compile_cuda = find_tools(options)
     with observer.stage("import"):
         imported = import_program(captured)
         observer.dump(imported.module, "import")
@@ -102,6 +100,12 @@ def compile_graph(
         kernels = generate(module, options.target, code, compile_cuda)
         observer.report.spilling = [k.name for k in kernels if k.spill_bytes]
     return CompiledGraph(lowered.weights, kernels, work, memory.workspace)
+
+
+def find_tools(options: GraphOptions) -> Compile | None:
+    """The compiler for a GPU's code. Raises an `IngotError` if it or the linker is missing."""
+    find_linker(options.target)
+    return cuda_compiler(options.cuda_compiler) if options.target.kind == "cuda" else None
 
 
 def rewrite(

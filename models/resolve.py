@@ -51,6 +51,8 @@ def resolve_model(
     folder = Path(ref).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
+            if (folder / "manifest.json").is_file():
+                raise ModelError(f"{folder} is an artifact: it is compiled already")
             raise ModelError(f"{folder} has no config.json", _REFERENCE_HINT)
         return ModelSource(folder.resolve().name, folder.resolve(), **trust)
     if folder.exists():

@@ -53,13 +53,8 @@ class Timings:
 
 def measure(artifact: Artifact, case: Case, *, threads: int | None, repetitions: int) -> Timings:
     """Time one case. The cache holds zeros: the times of kernels don't depend on values."""
+    check_profilable(artifact, case)
     manifest = artifact.manifest
-    case.check(manifest.step.max_context_tokens)
-    if not manifest.work:
-        raise IngotError(
-            f"{artifact.path} doesn't say what its kernels do, so they can't be profiled",
-            hint="compile it again with this version of Ingot",
-        )
     page_size = manifest.page_size_tokens
     python_s = time_python(artifact, case, repetitions)
     num_pages = case.batch * case.num_pages(page_size)
@@ -93,6 +88,16 @@ def measure(artifact: Artifact, case: Case, *, threads: int | None, repetitions:
     kernels = {record.kernel for record in manifest.work}
     overheads = {name: call_overhead(args) for name, args in observer.arguments.items()}
     return split(timings, observer.calls(), kernels, overheads)
+
+
+def check_profilable(artifact: Artifact, case: Case) -> None:
+    """Raise an `IngotError` if the artifact has no such step or doesn't say what its kernels do."""
+    case.check(artifact.manifest.step.max_context_tokens)
+    if not artifact.manifest.work:
+        raise IngotError(
+            f"{artifact.path} doesn't say what its kernels do, so they can't be profiled",
+            hint="compile it again with this version of Ingot",
+        )
 
 
 def split(

@@ -61,6 +61,10 @@ class IngotGroup(TyperGroup):
                     f"this needs {error.name}, which is not installed", install_hint(error.name)
                 )
             )
+        except OSError as error:
+            if error.filename is None:  # not about a file: such as a pipe that was closed
+                raise
+            fail(IngotError(f"{error.filename}: {error.strerror}"))
         except KeyboardInterrupt:
             print("Interrupted", file=sys.stderr)
             raise typer.Exit(130) from None

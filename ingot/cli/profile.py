@@ -46,7 +46,7 @@ def profile(
 
     from ingot.bench.limits.obtain import obtain_limits
     from ingot.bench.profile import case as cases
-    from ingot.bench.profile.measure import measure
+    from ingot.bench.profile.measure import check_profilable, measure
     from ingot.bench.profile.report import make_profile
     from ingot.bench.profile.table import render_profile
     from ingot.cli.output import print_json
@@ -58,6 +58,7 @@ def profile(
     wanted = num_threads(threads)
     case = cases.prefill(prefill, batch) if prefill else cases.decode(context, batch)
     loaded = load_artifact(artifact)
+    check_profilable(loaded, case)  # before the limits, which take long
     found = obtain_limits(
         wanted,
         limits,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ingot.compile.api import CompileResult
+    from ingot.compile.report import CompileReport
 
 
 def print_report(result: CompileResult, *, as_json: bool) -> None:
@@ -20,11 +21,7 @@ def print_report(result: CompileResult, *, as_json: bool) -> None:
         }
         print_json(record)
         return
-    rows = [
-        (stage.name, f"{stage.seconds:.2f}", "" if stage.num_matched is None else stage.num_matched)
-        for stage in report.stages
-    ]
-    print_table(("stage", "seconds", "matched"), rows)
+    print_table(("stage", "seconds", "matched"), stage_rows(report))
     left = report.leftover_operators
     size = sum(file.bytes for file in manifest.files)
     print()
@@ -40,3 +37,20 @@ def print_report(result: CompileResult, *, as_json: bool) -> None:
             "proof": manifest.proof.status,
         }
     )
+
+
+def stage_rows(report: CompileReport) -> list[tuple[str, str, object]]:
+    """A row a stage; below it the rewrites that ran in it, each once, and the total at the end."""
+    rows: list[tuple[str, str, object]] = []
+    rewrites: dict[str, float] = {}
+    total = 0.0
+    for stage in report.stages:
+        if stage.num_matched is not None:
+            rewrites[stage.name] = rewrites.get(stage.name, 0.0) + stage.seconds
+            continue
+        total += stage.seconds
+        rows.append((stage.name, f"{stage.seconds:.2f}", ""))
+        for name, seconds in rewrites.items():
+            rows.append((f"  {name}", f"{seconds:.2f}", report.rewrites[name]))
+        rewrites = {}
+    return [*rows, ("total", f"{total:.2f}", "")]

@@ -87,6 +87,7 @@ def leftovers(out: Path) -> list[str]:
     [
         ({"quant": "w5"}, UsageError, "no quantization scheme is called 'w5'.*f32, bf16"),
         ({"target": "tpu"}, IngotError, "tpu"),
+        ({"target": "cuda", "cuda_compiler": "gcc"}, UsageError, "is one of nvrtc, nvcc"),
         ({"disable": ("fuse_all",)}, UsageError, "no rewrite is called 'fuse_all'"),
         ({"keep": {"lm_head": "q5"}}, UsageError, "no format is called 'q5'"),
         ({"keep": {"lm_haed": "f16"}}, UsageError, "no tensor of the model is called 'lm_haed'"),

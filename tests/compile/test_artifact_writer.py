@@ -49,9 +49,9 @@ def test_not_committed(tmp_path: Path) -> None:
 
 def test_existing(tmp_path: Path) -> None:
     out = old_artifact(tmp_path / "out")
-    with pytest.raises(UsageError, match="out exists already") as error:
+    with pytest.raises(UsageError, match="the artifact .*out exists already") as error:
         ArtifactFolder(out, force=False)
-    assert "--force" in error.value.hint
+    assert "--force replaces it" in error.value.hint
 
 
 def test_force_replaces_an_artifact(tmp_path: Path) -> None:
@@ -112,8 +112,9 @@ def test_force_replaces_nothing_but_artifacts(tmp_path: Path, kind: str) -> None
         (out / "thesis.tex").touch()
     else:
         out.touch()
-    with pytest.raises(UsageError, match="is no artifact"):
-        ArtifactFolder(out, force=True)
+    for force in (True, False):
+        with pytest.raises(UsageError, match="exists already and is no artifact"):
+            ArtifactFolder(out, force=force)
     assert out.exists()
 
 

@@ -61,6 +61,9 @@ def test_file_and_folder_without_config(tmp_path: Path) -> None:
         resolve_model(str(file))
     with pytest.raises(ModelError, match=r"has no config\.json"):
         resolve_model(str(tmp_path))
+    (tmp_path / "manifest.json").touch()
+    with pytest.raises(ModelError, match="is an artifact: it is compiled already"):
+        resolve_model(str(tmp_path))
 
 
 def test_unknown_architecture(tmp_path: Path) -> None:

@@ -88,6 +88,18 @@ def test_our_own_missing_module_is_a_traceback(monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(CliRunner().invoke(app, ["targets"]).exception, ModuleNotFoundError)
 
 
+def test_a_file_that_cant_be_written_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> NoReturn:
+        raise PermissionError(13, "Permission denied", "/there/report.json")
+
+    monkeypatch.setattr("ingot.targets.load_targets", fail)
+    result = CliRunner().invoke(app, ["targets"])
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: /there/report.json: Permission denied\n",
+    )
+
+
 def test_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt() -> NoReturn:
         raise KeyboardInterrupt
