@@ -30,6 +30,8 @@ STREAM_PROMPT_TOKENS = 16
 SETTLE_PIECES = 24  # that most streams have before the prompt comes
 ANSWER_TOKENS = 2
 POLL_S = 0.002
+VISIBLE_TEXT = "a"
+LARGEST_BIAS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,9 @@ async def measure_stall(
     address, words_per_token = await prepare(options)
     async with open_client(address) as client:
         step_tokens = await find_step_tokens(client, address)
+        token = await find_visible_token(client, address)
+        bias = {"logit_bias": {str(token): LARGEST_BIAS}}
+        address = replace(address, extra={**(address.extra or {}), **bias})
         runs: list[StallRun] = []
         for number in range(1 + repeats):  # the first warms up
 
@@ -154,6 +159,15 @@ async def find_step_tokens(client: httpx.AsyncClient, address: ServerAddress) ->
             "the server has no /v1/engine and no traces: only Ingot's own tells of its steps"
         )
     return int(response.json()["max_step_tokens"])
+
+
+async def find_visible_token(client: httpx.AsyncClient, address: ServerAddress) -> int:
+    """A token that spells something. The streams write nothing else: a token without text, or with
+    half a character, reaches no client, and gaps between pieces would say nothing of tokens."""
+    url = address.url.rstrip("/") + "/tokenize"
+    response = await client.post(url, json={"prompt": VISIBLE_TEXT, "add_special_tokens": False})
+    response.raise_for_status()
+    return int(response.json()["tokens"][-1])
 
 
 async def read_trace(
@@ -239,7 +253,7 @@ def check_length(stream: Record, read_s: float) -> None:
 async def wait_for(
     pieces: list[list[float]], count: int, running: list[asyncio.Task[Record]]
 ) -> None:
-    """Until most streams have so many pieces: some may write what spells nothing."""
+    """Until most streams have so many pieces."""
     while median(map(len, pieces)) < count:
         for task in running:
             if task.done():

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from tests.page.fake_server import serve
 
 NUM_PAGES = 100
-NOT_TAKEN = {"n", "top_p", "logit_bias", "stop", "response_format"}
+NOT_TAKEN = {"n", "top_p", "stop", "response_format"}
 
 
 @dataclass
@@ -63,6 +63,10 @@ def make_app(fake: FakeServer) -> FastAPI:
             "num_cached_pages": 0,
         }
 
+    @app.post("/tokenize")
+    async def tokenize() -> dict[str, Any]:
+        return {"tokens": [3, 7]}
+
     @app.get("/v1/requests/{request_id}")
     async def trace(request_id: str) -> dict[str, Any]:
         assert 0 < int(request_id) <= len(fake.bodies)
@@ -80,6 +84,7 @@ def make_app(fake: FakeServer) -> FastAPI:
             prompt = body.get("prompt") or body["messages"][0]["content"]
             num_words = len(prompt.split())
             bad = num_words > 10_000 or set(body) & NOT_TAKEN
+            bad = bad or not all(map(str.isdecimal, body.get("logit_bias", ())))
             bad = bad or not 0 < body["max_tokens"] < 1000 or body["model"] != "fake"
             temperature = body.get("temperature", 0)
             if bad or not isinstance(temperature, int | float) or temperature < 0:

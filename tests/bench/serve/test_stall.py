@@ -39,6 +39,7 @@ def test_stalls_are_measured(fake: FakeServer, tmp_path: Path) -> None:
     assert len(report["runs"]) == 2 and report["step_tokens"] == 20
     assert all(run["longest_gap_s"] >= fake.token_s for run in report["runs"])
     assert fake.max_running == 4
+    assert all(body["logit_bias"] == {"7": 100} for body in fake.bodies[2:])
 
 
 def test_a_stall_beyond_the_bound_is_told(fake: FakeServer) -> None:
