@@ -17,7 +17,8 @@ from ingot.runtime.artifact.manifest import KVSlotRecord
 from ingot.runtime.artifact.weights_file import storage_dtype
 from ingot.runtime.constraints.masks import Masks, mask_logits, mask_penalties
 from ingot.runtime.cuda import CudaMemory
-from ingot.runtime.cuda.graph import DecodeGraphs, bucket_for
+from ingot.runtime.cuda.buckets import bucket_for
+from ingot.runtime.cuda.graph import DecodeGraphs
 from ingot.runtime.cuda.upload import OnProgress
 from ingot.runtime.ffi import tvm_ffi
 from ingot.runtime.sampling import PenaltyInputs, SamplingInputs
@@ -111,7 +112,8 @@ def writable(array: NDArray[np.float32]) -> NDArray[np.float32]:
 class CompiledExecutor:
     """Runs an artifact's functions on the device that it was compiled for. While weights are copied
     to a GPU, `on_progress` is called. Memory for steps of so many tokens and sequences is planned
-    now; larger ones are possible. What a call gives is valid until the next one."""
+    now, and a GPU's graphs of them are captured; larger ones are possible. What a call gives is
+    valid until the next one."""
 
     def __init__(
         self,
@@ -141,7 +143,8 @@ class CompiledExecutor:
         self._sampling = Workspace(self.vm, sampling, bounds)
         self._graphs: DecodeGraphs | None = None
         if read_variable("INGOT_CUDA_GRAPHS") and isinstance(self._memory, CudaMemory):
-            self._graphs = DecodeGraphs(self.vm, self._functions, self._pools, self._weights)
+            self._graphs = DecodeGraphs(self.vm, artifact, self._pools, self._weights)
+            self._graphs.warm(max_sequences)
 
     def step(self, inputs: StepInputs) -> Any:
         return self._run(self._functions.step, inputs)
@@ -161,11 +164,15 @@ class CompiledExecutor:
         return [self._memory.read(tensor) for tensor in self._run(self._functions.trace, inputs)]
 
     def _run(self, function: str, inputs: StepInputs) -> Any:
+        if self._graphs is not None:
+            self._graphs.forget()
         arrays = self._memory.lend(inputs.arrays())
         views = self._workspace.views(function, inputs.dimensions())
         return self.vm.call(function, *arrays, self._pools, self._weights, *views)
 
     def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
+        if self._graphs is not None:
+            self._graphs.forget()
         for pool in self._pools:
             self._memory.copy_rows(pool, copies)
 

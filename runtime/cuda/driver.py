@@ -18,7 +18,7 @@ from ingot.runtime.ffi import find_tvm_libraries, load_tvm_runtime, tvm_ffi
 
 CUDA = 2  # DLPack's device type
 RUNTIME_LIBRARY = "libcudart.so.13"
-HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2
+HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = 1, 2, 3
 # Another thread may do what it likes while this one captures.
 CAPTURE_THREAD_LOCAL = 1
 

@@ -102,20 +102,21 @@ def lay_out(specs: Sequence[ArraySpec]) -> tuple[list[int], int]:
 
 
 class PackedBuffer:
-    """Memory of the host and as much of the GPU's, which one copy makes alike."""
+    """Memory of the host and as much of the GPU's, which one copy makes alike. The host may have it
+    several times, to fill one while another is copied."""
 
-    def __init__(self, num_bytes: int) -> None:
+    def __init__(self, num_bytes: int, num_turns: int = 1) -> None:
         self.num_bytes = num_bytes
-        self._host = PinnedBuffer(num_bytes)
+        self._hosts = [PinnedBuffer(num_bytes) for _ in range(num_turns)]
         self._device = DeviceBuffer(num_bytes)
         self._views: dict[tuple[Any, ...], DeviceView] = {}
 
-    def arrays(self, specs: Sequence[ArraySpec]) -> list[NDArray[Any]]:
+    def arrays(self, specs: Sequence[ArraySpec], turn: int = 0) -> list[NDArray[Any]]:
         """The arrays on the host."""
         starts, _ = lay_out(specs)
         found = []
         for (shape, dtype), start in zip(specs, starts, strict=True):
-            raw = self._host.array[start : start + math.prod(shape) * dtype.itemsize]
+            raw = self._hosts[turn].array[start : start + math.prod(shape) * dtype.itemsize]
             found.append(raw.view(dtype).reshape(shape))
         return found
 
@@ -126,9 +127,10 @@ class PackedBuffer:
         starts, _ = lay_out(specs)
         return [self._tensor(start, *spec) for spec, start in zip(specs, starts, strict=True)]
 
-    def send(self, num_bytes: int, stream: Stream | None) -> None:
+    def send(self, num_bytes: int, stream: Stream | None, turn: int = 0) -> None:
         """Put the copy of the first bytes on a stream."""
-        copy_async(self._device.pointer, self._host.pointer, num_bytes, HOST_TO_DEVICE, stream)
+        source = self._hosts[turn].pointer
+        copy_async(self._device.pointer, source, num_bytes, HOST_TO_DEVICE, stream)
 
     def _tensor(self, start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         key = start, shape, dtype
