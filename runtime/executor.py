@@ -163,12 +163,16 @@ class CompiledExecutor:
         states `[n, hidden]` after each layer."""
         return [self._memory.read(tensor) for tensor in self._run(self._functions.trace, inputs)]
 
+    def arguments(self, function: str, inputs: StepInputs) -> list[Any]:
+        """What a step's function is called with, in its order."""
+        arrays = self._memory.lend(inputs.arrays())
+        views = self._workspace.views(function, inputs.dimensions())
+        return [*arrays, self._pools, self._weights, *views]
+
     def _run(self, function: str, inputs: StepInputs) -> Any:
         if self._graphs is not None:
             self._graphs.forget()
-        arrays = self._memory.lend(inputs.arrays())
-        views = self._workspace.views(function, inputs.dimensions())
-        return self.vm.call(function, *arrays, self._pools, self._weights, *views)
+        return self.vm.call(function, *self.arguments(function, inputs))
 
     def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
         if self._graphs is not None:

@@ -49,11 +49,6 @@ def as_tensor(array: NDArray[Any]) -> Any:
     return tvm_ffi.from_dlpack(array)
 
 
-def lend(arrays: Sequence[NDArray[Any]]) -> list[Any]:
-    """Copy small arrays and lend the copies."""
-    return [as_tensor(copy) for copy in copy_aligned(arrays)]
-
-
 def copy_aligned(arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     """Copies at 64-byte boundaries of one buffer."""
     ends = list(accumulate(_round_up(array.nbytes) for array in arrays))

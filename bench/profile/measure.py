@@ -7,6 +7,7 @@ its two readings of the clock is measured and taken off.
 
 from __future__ import annotations
 
+import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -24,11 +25,11 @@ from ingot.runtime.ffi import tvm_ffi
 from ingot.runtime.sampling import SamplingInputs
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.step_inputs import StepInputs
-from ingot.runtime.vm import lend
 
 Clock = Callable[[], int]
 LEAST_CALL = "vm.builtin.tuple_getitem"
 CALIBRATION_CALLS = 500
+FAULT_CALLS = 3
 LEAST_SECONDS = 10e-9
 
 
@@ -38,13 +39,14 @@ class Timings:
 
     python_s: float  # scheduling, building inputs, text: the engine with nothing to run
     step_s: float  # the compiled step as the engine calls it, unobserved
-    lend_s: float  # of it: handing the inputs to compiled code
+    lend_s: float  # of it: handing the inputs and the memory to compiled code
     sample_s: float
     kernels: tuple[tuple[str, float], ...]
     others: dict[str, tuple[int, float]]  # what else is called: how often, and all together
     observed_step_s: float
     repetitions: int
     threads: int
+    page_faults: float  # of a step like the ones before it
 
     @property
     def total_s(self) -> float:
@@ -73,7 +75,8 @@ def measure(artifact: Artifact, case: Case, *, threads: int | None, repetitions:
     )
     sampling = greedy(case.batch)
     sample_s = middle_time(lambda: executor.sample(logits, sampling), repetitions)
-    lend_s = middle_time(lambda: lend(inputs.arrays()), repetitions)
+    function = manifest.step.functions.step
+    lend_s = middle_time(lambda: executor.arguments(function, inputs), repetitions)
     timings = Timings(
         python_s=python_s,
         step_s=step_s,
@@ -84,6 +87,7 @@ def measure(artifact: Artifact, case: Case, *, threads: int | None, repetitions:
         observed_step_s=observed_s,
         repetitions=repetitions,
         threads=executor.vm.num_threads,
+        page_faults=count_page_faults(lambda: executor.step(inputs)),
     )
     kernels = {record.kernel for record in manifest.work}
     overheads = {name: call_overhead(args) for name, args in observer.arguments.items()}
@@ -176,6 +180,14 @@ def call_overhead(args: tuple[Any, ...]) -> float:
         return (time.perf_counter() - start) / CALIBRATION_CALLS
 
     return min(cost() for _ in range(3))
+
+
+def count_page_faults(call: Callable[[], object]) -> float:
+    """How often a call meets memory that the system has yet to give it, of a few calls."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(FAULT_CALLS):
+        call()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / FAULT_CALLS
 
 
 def run_observed(executor: CompiledExecutor, inputs: StepInputs, observer: Observer) -> None:

@@ -61,6 +61,22 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Overhead:
+    """Everything in a step that is no kernel: the engine, the virtual machine, sampling."""
+
+    time_s: float
+    share: float  # of the step
+    waking_s: float  # waking the threads, by the machine's limits: part of the kernels' times
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"Everything that is no kernel takes {self.time_s * 1e6:,.0f} µs, {self.share:.1%} of "
+            f"the step. Of the kernels' time {self.waking_s * 1e6:,.0f} µs is waking threads."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     created: str
     model: str
@@ -71,6 +87,7 @@ class Profile:
     limits: Limits
     timings: Timings
     rows: tuple[Row, ...]
+    overhead: Overhead
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -136,7 +153,14 @@ def make_profile(manifest: Manifest, case: Case, timings: Timings, limits: Limit
         time_s = sum(timings.kernels[call][1] for call in record.calls)
         load = load_of(record, case, manifest, limits, resident)
         rows.append(kernel_row(record, load, time_s, timings, limits))
-    rows += overhead_rows(timings)
+    others = overhead_rows(timings)
+    rows += others
+    regions = sum(len(record.calls) * record.parallel_regions for record in manifest.work)
+    overhead = Overhead(
+        time_s=sum(row.time_s for row in others),
+        share=sum(row.share for row in others),
+        waking_s=regions * limits.figure("region").best,
+    )
     return Profile(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         model=manifest.model.name,
@@ -147,6 +171,7 @@ def make_profile(manifest: Manifest, case: Case, timings: Timings, limits: Limit
         limits=limits,
         timings=timings,
         rows=tuple(sorted(rows, key=lambda row: -row.time_s)),
+        overhead=overhead,
     )
 
 
@@ -227,8 +252,8 @@ def overhead_rows(timings: Timings) -> list[Row]:
             timings.python_s,
             "Python: scheduling, the step's inputs, text; measured with nothing to run",
         ),
-        ("inputs", 1, timings.lend_s, "Python: handing arrays to compiled code"),
-        ("virtual machine", calls, machine_s, "shapes, buffers and tuples between the kernels"),
+        ("inputs", 1, timings.lend_s, "Python: handing arrays and memory to compiled code"),
+        ("virtual machine", calls, machine_s, "checks, shapes and tuples between the kernels"),
         ("sampling", 1, timings.sample_s, "greedy, with its inputs and the tokens' way back"),
     )
     return [

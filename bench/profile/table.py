@@ -20,11 +20,13 @@ def render_profile(profile: Profile) -> RenderableType:
     )
     reading = (
         f"Means over the middle half of {timings.repetitions} steps. The rows add up to "
-        f"{profile.covered:.1%} of the step; the limits are of `ingot bench limits`."
+        f"{profile.covered:.1%} of the step; the limits are of `ingot bench limits`. "
+        f"Page faults: {timings.page_faults:.1f} a step."
     )
     return Group(
         render_rows(title, profile.rows, with_why=True),
         render_rows("By kind", profile.kinds, with_why=False),
+        Text(profile.overhead.sentence, style="dim"),
         Text(reading, style="dim"),
         *describe_disturbance(profile.machine),
     )

@@ -21,7 +21,6 @@ from ingot.runtime.vm import (
     as_array,
     as_tensor,
     available_cpus,
-    lend,
 )
 from ingot.runtime.workspace import Workspace
 
@@ -48,7 +47,7 @@ def step_arguments(
     pools.append(aligned_zeros((num_pages, 1, toy.PAGE, 1), np.float32))
     weights = aligned_zeros((toy.VOCAB, toy.VOCAB), np.float32)
     weights[:] = toy.toy_weights()
-    inputs = lend([np.array(array, np.int32) for array in arrays])
+    inputs = HostMemory().lend([np.array(array, np.int32) for array in arrays])
     tuples = [tvm_ffi.Array([as_tensor(a) for a in group]) for group in (pools, [weights])]
     dimensions = {"n": count, "m": len(rows)}
     workspace = Workspace(machine, {"step": {"m": 4 * toy.VOCAB}}, dimensions)
@@ -75,7 +74,7 @@ def test_buffers_are_aligned(shape: tuple[int, ...], dtype: str) -> None:
     assert array.ctypes.data % ALIGNMENT == 0 or not array.size
     as_tensor(array)
     values = (array + 3).astype(dtype)
-    first, second = lend([values, values[..., None]])
+    first, second = HostMemory().lend([values, values[..., None]])
     np.testing.assert_array_equal(as_array(first), values)
     assert second.shape == (*shape, 1)
 

@@ -41,7 +41,7 @@ def manifest(toy_manifest: Manifest) -> Manifest:
 def timings() -> Timings:
     kernels = (("linear", 12.5e-3), ("exp", 0.1e-3), ("linear", 12.5e-3))
     others = {"vm.builtin.make_shape": (4, 0.4e-3)}
-    return Timings(0.1e-3, 25.8e-3, 0.1e-3, 0.1e-3, kernels, others, 26e-3, 5, 2)
+    return Timings(0.1e-3, 25.8e-3, 0.1e-3, 0.1e-3, kernels, others, 26e-3, 5, 2, 0.0)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from ingot.errors import IngotError
 from ingot.runtime.artifact import load_artifact
 from ingot.runtime.artifact.artifact import Artifact
 
-TIMINGS = Timings(1e-5, 1e-3, 2e-6, 3e-5, (), {}, 2e-3, 3, 2)
+TIMINGS = Timings(1e-5, 1e-3, 2e-6, 3e-5, (), {}, 2e-3, 3, 2, 0.0)
 
 
 def test_an_observer_gives_means_of_the_middle_steps_but_the_first() -> None:
@@ -104,6 +104,9 @@ class TickingExecutor:
             self.pass_time(10e-6)
             if self._observer is not None:
                 self._observer(None, name, False, None)
+
+    def arguments(self, _function: str, _inputs: object) -> None:
+        pass
 
     def sample(self, _logits: object, _sampling: object) -> None:
         self.pass_time(50e-6)

@@ -61,6 +61,14 @@ def test_another_step_is_refused(manifest: Manifest, timings: Timings, limits: L
         make_profile(manifest, decode(50), replace(timings, kernels=timings.kernels[:2]), limits)
 
 
+def test_what_is_no_kernel_is_said_in_one_place(profile: Profile, limits: Limits) -> None:
+    overhead = profile.overhead
+    assert overhead.time_s == pytest.approx(0.7e-3)
+    assert overhead.share == pytest.approx(0.7 / 26)
+    assert overhead.waking_s == pytest.approx(2 * limits.figure("region").best)
+    assert "no kernel takes 700 µs, 2.7% of the step" in overhead.sentence
+
+
 def test_the_table_says_all_of_it(profile: Profile) -> None:
     console = Console(width=200)
     with console.capture() as capture:
@@ -69,4 +77,6 @@ def test_the_table_says_all_of_it(profile: Profile) -> None:
     assert "toy w8, decode, batch 1, context 50: 26 ms a step on 2 threads" in text
     assert "layers.up [10x10 q8_g32, int8]" in text
     assert "The rows add up to 99.2% of the step" in text
+    assert "Page faults: 0.0 a step" in text
+    assert profile.overhead.sentence in text
     assert asdict(profile)["rows"][0]["load"]["bytes"] == 400_004_000
