@@ -1,6 +1,7 @@
 """Turns a construct that can't be imported into an error with its module and source line."""
 
 import inspect
+import re
 import sys
 import traceback
 from types import FrameType, TracebackType
@@ -77,12 +78,10 @@ def unsupported_node(node: torch.fx.Node, construct: str) -> UnsupportedModelErr
 
 
 def source_line(node: torch.fx.Node) -> str:
-    """`file:line` of the model code that made `node`, or "" where export kept none."""
-    found = ""
-    for line in (node.meta.get("stack_trace") or "").splitlines():
-        line = line.strip()
-        if line.startswith('File "'):
-            filename, _, rest = line.removeprefix('File "').partition('"')
-            if _is_model_code(filename):
-                found = f"{filename}:{rest.removeprefix(', line ').split(',')[0]}"
-    return found
+    """`file:line` of the model code that made `node`, or "" where export kept none.
+
+    Where no line is known as a model's, the innermost one is taken.
+    """
+    lines = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
+    of_model = [(file, number) for file, number in lines if _is_model_code(file)]
+    return ":".join((of_model or lines or [("",)])[-1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,9 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 from ingot.compile.graph import GRAPH, Graph, is_op
 from ingot.compile.importer.converters import CONVERTERS
 from ingot.compile.ops import attributes
-from ingot.errors import IngotError, UnsupportedModelError
+from ingot.errors import IngotError
 from ingot.models.capture import CapturedModel
+from ingot.models.unsupported import unsupported_node
 
 NUM_STEP_INPUTS = 3
 """`input_ids [1, n]`, `position_ids [1, n]` and `logit_rows [m]` come before the weights."""
@@ -75,10 +75,7 @@ class _Importer(ExportedProgramImporter):  # type: ignore[misc] # TVM has no typ
     def _check_unsupported_func_type(self, nodes: list[Any]) -> None:
         for node in nodes:
             if node.op == "call_function" and node.target.__name__ not in self.convert_map:
-                raise UnsupportedModelError(
-                    f"no converter for {node.target} {_location(node)}",
-                    hint="report the model's name; models whose code avoids this operator work",
-                )
+                raise unsupported_node(node, f"no converter for `{node.target}`")
 
     def _translate_fx_graph(self, *args: Any) -> tuple[relax.Expr, ...]:
         self.convert_map = {name: _located(convert) for name, convert in self.convert_map.items()}
@@ -96,22 +93,11 @@ def _located(convert: Callable[..., relax.Expr]) -> Callable[..., relax.Expr]:
             raise
         except Exception as error:  # converters raise whatever their code meets
             reason = (str(error) or "no reason given").splitlines()[0]
-            raise UnsupportedModelError(
-                f"{node.target} can't be converted {_location(node)}: "
-                f"{type(error).__name__}: {reason}",
-                hint="report the model's name; models whose code avoids this form of it work",
+            raise unsupported_node(
+                node, f"`{node.target}` can't be converted ({type(error).__name__}: {reason})"
             ) from error
 
     return converted
-
-
-def _location(node: Any) -> str:
-    """Where in the model an operator comes from: the module's path and the line of its code."""
-    modules = list((node.meta.get("nn_module_stack") or {}).values())
-    path = re.sub(r"\['?(\w+)'?\]", r".\1", str(modules[-1][0])) if modules else "the model"
-    lines = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
-    where = f", {lines[-1][0]}:{lines[-1][1]}" if lines else ""
-    return f"in {path}{where}"
 
 
 def _expose_layer_outputs(module: tvm.IRModule, used: set[str]) -> tvm.IRModule:
