@@ -1,4 +1,4 @@
-"""Stage, done and total from the library to progress bars on stderr."""
+"""Steps and bytes done of all, as the library tells them, to progress bars on stderr."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Report = Callable[[str, int, int], None]  # stage, steps done, steps in all
+Sent = Callable[[int, int], None]  # bytes done, bytes in all
 
 
 @contextmanager
@@ -35,3 +36,24 @@ def show_progress() -> Iterator[Report]:
                 console.print(f"{stage}: done")
 
         yield report
+
+
+@contextmanager
+def show_upload() -> Iterator[Sent]:
+    """A bar for the weights on their way to a GPU, on a terminal. A CPU is sent none: no bar."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("weights"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    task = progress.add_task("weights", total=None)
+
+    def sent(done_bytes: int, total_bytes: int) -> None:
+        progress.start()
+        progress.update(task, completed=done_bytes, total=total_bytes)
+
+    try:
+        yield sent
+    finally:
+        progress.stop()

@@ -36,6 +36,7 @@ def run(
     from dataclasses import asdict
 
     from ingot.cli.output import print_json
+    from ingot.cli.progress import show_upload
     from ingot.environment import read_variable
     from ingot.errors import UsageError
     from ingot.runtime import Engine, SamplingParams
@@ -56,13 +57,16 @@ def run(
             print(f"{text}{continuation}")
         return
     threads = threads or read_variable("INGOT_NUM_THREADS")
-    with Engine(
-        artifact,
-        num_threads=threads,
-        max_sequences=1,
-        speculation="prompt-lookup" if speculate else None,
-        draft=draft,
-    ) as engine:
+    with show_upload() as on_progress:
+        engine = Engine(
+            artifact,
+            num_threads=threads,
+            max_sequences=1,
+            speculation="prompt-lookup" if speculate else None,
+            draft=draft,
+            on_progress=on_progress,
+        )
+    with engine:
         if as_json:
             print_json(asdict(engine.generate(text, params)[0]))
             return

@@ -1,7 +1,7 @@
 """An engine that answers at once, for the verbs that talk to one."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -20,7 +20,8 @@ class FakeEngine:
     made: list[tuple[Any, dict[str, Any]]] = []
     asked: list[tuple[Any, SamplingParams]] = []
 
-    def __init__(self, artifact: Any, **options: Any) -> None:
+    def __init__(self, artifact: Any, *, on_progress: Callable[[int, int], None], **options: Any):
+        on_progress(1, 1)
         self.made.append((artifact, options))
 
     def __enter__(self) -> "FakeEngine":
