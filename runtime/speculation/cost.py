@@ -11,6 +11,7 @@ PACE_WEIGHT = 0.2
 PLAIN_WEIGHT = 0.1
 LARGER_WEIGHT = 0.25
 OUTLIER = 2.0  # times what was expected, or a part of it, is all that one measurement may say
+FIRST_OUTLIER = 10.0  # the same for a plain step of a size that was not measured before
 UNKNOWN_SLOPE = 0.03  # of the largest known step's time for each more token: low, to be tried
 FORGOTTEN = 0.001  # of what larger steps take more, at each plain one since they were measured
 
@@ -28,6 +29,8 @@ class StepCost:
     def record(self, num_tokens: int, seconds: float, *, is_plain: bool = True) -> None:
         at = bisect_left(self._sizes, num_tokens)
         if at == len(self._sizes) or self._sizes[at] != num_tokens:
+            if is_plain and self._sizes:
+                seconds = min(seconds, FIRST_OUTLIER * self.predict(num_tokens))
             self._sizes.insert(at, num_tokens)
             self._times.insert(at, seconds / self._pace)
             self._measured.insert(at, self._num_plain)

@@ -3,7 +3,8 @@
 A guess is worth its time while the tokens that it is likely to bring, over the time of the step,
 raise the rate of the whole batch. An account bounds what a wrong prediction costs: every step pays
 a small share of its time in, what speculation loses against plain steps is taken out, what it wins
-is put in. Overdrawn, speculation pauses. What was learned fades, so it is tried again later.
+is put in. Overdrawn, speculation rests for as many steps as pay the debt; nothing is computed in
+them but the cost of the last few. What was learned fades, so it is tried again later.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import ceil
 
 from ingot.runtime.sequence import Sequence
 from ingot.runtime.speculation.acceptance import IDLE_FADE, PRIOR, Acceptance
@@ -19,12 +21,15 @@ from ingot.runtime.speculation.cost import StepCost
 MIN_GAIN = 1.1  # of the batch's rate, or a plain step is taken
 # Measured among steps with guesses, plain steps find the caches full of other things: by
 # themselves they are so much quicker.
-ALONE = 0.85
-MAX_LOSS = 0.01  # of the time that steps take may be lost by trying; asking costs as much again
+ALONE = 0.92
+MAX_LOSS = 0.01  # of the time that steps take may be lost, by thinking of guesses or by trying them
 MAX_SAVINGS = 16  # plain steps: more is not kept for worse times
+MAX_REST = 600  # steps, however much was lost
+MAX_PAUSE = 128  # steps after fruitless thoughts of guesses that cost time; each doubles it
 TRIAL_STEPS = 8  # that follow once a draft model has read what it missed, for it was paid for
 PLAIN_EVERY = 150  # steps: how often the cost of a plain step is measured afresh
-PLAIN_RUN = 8  # steps: the first after others find the caches cold, the last is measured
+PLAIN_RUN = 8  # steps: the first after others find the caches cold
+MEASURED = 4  # of them, the last
 BIAS_WEIGHT = 0.1  # of a new measurement
 FIRST_REACH = 2  # guesses a sequence, while no step with guesses was measured
 REACH = 4  # times the guesses of the largest measured step: beyond lies the unknown
@@ -33,7 +38,7 @@ ENGINE_FADE = 0.98
 PROPOSE_WEIGHT = 0.2  # of a new measurement
 HICCUP = 4.0  # times what guesses usually take is not theirs
 # Guesses are compared by their probability to be accepted, in these steps.
-CHANCES = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
+CHANCES = (0.9, 0.75, 0.6, 0.45, 0.3, 0.15, 0.05)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +84,29 @@ class Governor:
     _step: int = 0
     _last_plain: dict[int, int] = field(default_factory=dict)  # by the number of sequences
     _num_plain: int = 0  # steps without guesses in a row
+    _rest: int = 0  # steps without guesses that are to come
+    _pause: int = PLAIN_RUN  # steps after the next fruitless thought
 
     def __post_init__(self) -> None:
         self._propose_s = self.guess_s
 
     def may_speculate(self, batch: int) -> bool:
-        """Whether a step of that many sequences may carry guesses. Free to ask."""
-        is_measured = self._step - self._last_plain.get(batch, -PLAIN_EVERY) < PLAIN_EVERY
-        return is_measured and (self._account_s >= 0 or self._num_trials > 0)
+        """Whether a step of that many sequences may carry guesses. Nearly free to ask."""
+        if self._rest:
+            return False
+        if self._step - self._last_plain.get(batch, -PLAIN_EVERY) >= PLAIN_EVERY:
+            self._rest = max(1, PLAIN_RUN - self._num_plain)
+        return not self._rest
+
+    def pass_over(self) -> bool:
+        """A step without guesses is over. Whether that is all there is to say of it."""
+        if self._rest <= MEASURED:
+            return False
+        self._rest -= 1
+        self._step += 1
+        self._num_plain += 1
+        self.cost.count_plain()
+        return True
 
     def choose(self, sequences: Seq[Sequence], limits: Seq[int]) -> list[int]:
         """How many guesses each sequence gets in the coming step, of at most `limits`."""
@@ -123,14 +143,18 @@ class Governor:
         """A step of `batch` tokens without guesses is over. `spent_s` went into thoughts."""
         self._step += 1
         self._num_plain += 1
-        if self._num_plain >= PLAIN_RUN or not self.cost.knows(batch):
+        self._rest = max(0, self._rest - 1)
+        if self._num_plain > PLAIN_RUN - MEASURED or not self.cost.knows(batch):
             self.cost.record(batch, step_s)
         if self._num_plain >= PLAIN_RUN:
             self._last_plain[batch] = self._step
         self.cost.count_plain()
-        if self._propose_s > self.guess_s:
-            self._propose_s = max(self.guess_s, self._propose_s * IDLE_FADE)
+        self._forget_pace(1)
         self._settle(MAX_LOSS * step_s - spent_s, step_s)
+        if spent_s and self.guess_s and not self._num_trials:
+            # Nothing was asked, so nothing new is known when it is thought of again.
+            self._rest = max(self._rest, self._pause)
+            self._pause = min(2 * self._pause, MAX_PAUSE)
 
     def record(
         self, outcomes: Seq[Outcome], step_s: float, propose_s: float = 0.0, think_s: float = 0.0
@@ -139,6 +163,7 @@ class Governor:
         one after the other, `think_s` into all that was free for each of them."""
         self._step += 1
         self._num_plain = 0
+        self._pause = PLAIN_RUN
         batch = len(outcomes)
         num_proposed = sum(outcome.num_proposed for outcome in outcomes)
         if self.cost.knows(batch + num_proposed):
@@ -172,6 +197,16 @@ class Governor:
         self._account_s = min(self._account_s + won_s, MAX_SAVINGS * plain_s)
         if self._num_trials:
             self._num_trials -= 1
+        elif self._account_s < 0:
+            steps = ceil(-self._account_s / (MAX_LOSS * plain_s))
+            self._rest = min(max(PLAIN_RUN, steps), MAX_REST)
+            self._account_s = 0.0
+            self._forget_pace(self._rest)
+
+    def _forget_pace(self, num_steps: int) -> None:
+        """Guesses that took long are believed to take less after so many steps without any."""
+        if self._propose_s > self.guess_s:
+            self._propose_s = max(self.guess_s, self._propose_s * IDLE_FADE**num_steps)
 
     def _learn(self, outcome: Outcome) -> None:
         if outcome.num_proposed:

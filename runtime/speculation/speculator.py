@@ -23,6 +23,7 @@ class Speculator:
         self._max_tokens = max_tokens
         self._clock = clock
         self._spent_s = 0.0  # by the last `propose`
+        self._recording_s = 0.0  # by the last `record` that had something to say
         self._is_preparing = False
         self._accepted: dict[Sequence, int] = {}  # before the step
 
@@ -81,6 +82,13 @@ class Speculator:
         """The step is over, `propose` included."""
         for sequence in schedule.preempted:
             self.forget(sequence)
+        if not self._spent_s and self.governor.pass_over():
+            return
+        start_s = self._clock()
+        self._learn(schedule, step_s)
+        self._recording_s = self._clock() - start_s
+
+    def _learn(self, schedule: Schedule, step_s: float) -> None:
         chunks = schedule.chunks
         num_proposed = sum([chunk.num_proposed for chunk in chunks]) if self._accepted else 0
         if schedule.num_tokens - num_proposed > len(chunks):
@@ -95,8 +103,10 @@ class Speculator:
             return
         is_free = not self.proposer.guess_s
         think_s = self.governor.smooth(self._spent_s) if is_free else 0.0
+        think_s += self._recording_s
         if not num_proposed:
-            self.governor.record_plain(len(chunks), step_s, think_s if is_free else self._spent_s)
+            spent_s = think_s if is_free else self._spent_s + self._recording_s
+            self.governor.record_plain(len(chunks), step_s, spent_s)
             return
         outcomes = [
             Outcome(

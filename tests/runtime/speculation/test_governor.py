@@ -10,6 +10,8 @@ from ingot.runtime.speculation.acceptance import PRIOR, Acceptance
 from ingot.runtime.speculation.cost import StepCost
 from ingot.runtime.speculation.governor import (
     CHANCES,
+    MAX_LOSS,
+    MAX_PAUSE,
     PLAIN_RUN,
     Governor,
     Outcome,
@@ -203,3 +205,52 @@ def test_what_is_not_measured_again_is_doubted() -> None:
         cost.count_plain()
     assert cost.predict(4) == pytest.approx(9.0)
     assert 1.0 < cost.predict(4, plain=1) < 4.0
+
+
+def rest_of(governor: Governor, batch: int) -> int:
+    """How many steps pass before guesses may come again."""
+    steps = 0
+    while not governor.may_speculate(batch):
+        steps += 1
+        if not governor.pass_over():
+            governor.record_plain(batch, flat(batch))
+    return steps
+
+
+def test_a_loss_is_paid_by_rest() -> None:
+    governor = Governor(MAX_TOKENS)
+    talk = Talk()
+    assert rest_of(governor, 1) == PLAIN_RUN
+    governor.choose([talk], [2])  # type: ignore[list-item]
+    governor.record([Outcome(talk, 2, 0)], 2 * flat(1))  # type: ignore[arg-type]
+    assert rest_of(governor, 1) > 1 / MAX_LOSS
+
+
+def test_little_is_recorded_while_it_rests() -> None:
+    governor = Governor(MAX_TOKENS)
+    governor.record_plain(1, flat(1), spent_s=flat(1))
+    passed = 0
+    while governor.pass_over():
+        passed += 1
+    assert passed > 50
+    assert not governor.may_speculate(1), "the last steps of a rest are measured"
+    assert 0 < rest_of(governor, 1) <= PLAIN_RUN
+
+
+def test_a_draft_that_is_not_worth_asking_is_thought_of_ever_more_rarely() -> None:
+    governor = Governor(MAX_TOKENS, guess_s=10.0)
+    rest_of(governor, 1)
+    rests = []
+    for _ in range(6):
+        assert governor.choose([Talk()], [MAX_TOKENS]) == [0]  # type: ignore[list-item]
+        governor.record_plain(1, flat(1), spent_s=1e-6)
+        rests.append(rest_of(governor, 1))
+    assert rests == sorted(rests)
+    assert rests[0] == PLAIN_RUN and rests[-1] == MAX_PAUSE
+
+
+def test_the_first_plain_step_of_a_size_may_be_a_hiccup() -> None:
+    cost = StepCost()
+    cost.record(1, 1.0)
+    cost.record(2, 1000.0)
+    assert cost.predict(2) < 20
