@@ -1,13 +1,13 @@
 """A comparison as data: frozen dataclasses, and the JSON that they are written as."""
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ingot.bench.json_file import write_json
 from ingot.bench.machine import Machine
 from ingot.bench.prompts import Case
 
@@ -146,5 +146,4 @@ class Report:
 
 
 def write_report(report: Report, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dataclasses.asdict(report), indent=1) + "\n")
+    write_json(report, path)

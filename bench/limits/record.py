@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ingot.bench.json_file import write_json
 from ingot.bench.machine import Machine
 from ingot.errors import IngotError
 from ingot.targets import detect_cpu
@@ -86,8 +86,7 @@ def stored_path(threads: int) -> Path:
 
 
 def write_limits(limits: Limits, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dataclasses.asdict(limits), indent=1) + "\n", encoding="utf-8")
+    write_json(limits, path)
 
 
 def read_limits(path: Path) -> Limits:

@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ingot.bench.json_file import write_json
 from ingot.bench.machine import describe_machine
 from ingot.bench.peers.engines import describe_command, engine_of, parse_pairs, run_module
 
@@ -116,7 +117,7 @@ def main(
             report["summaries"].append({"engine": name, "case": asdict(case), **summary})
     print_table(report["summaries"])
     if out is not None:
-        out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(report, out)
 
 
 if __name__ == "__main__":

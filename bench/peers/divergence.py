@@ -9,7 +9,6 @@ the same tokens, and so does the model that they are held against, transformers'
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from ingot.bench.json_file import write_json
 from ingot.bench.machine import describe_machine
 from ingot.bench.peers.engines import describe_command, engine_of, parse_pairs, run_module
 from ingot.errors import UsageError
@@ -151,7 +151,7 @@ def main(
             "tokens": tokens,
             "forms": rows,
         }
-        out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(report, out)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ingot.bench.json_file import write_json
 from ingot.bench.machine import Machine
 from ingot.bench.serve.client import Record
 from ingot.bench.serve.load import Load
@@ -135,5 +134,4 @@ def summarize(load: Load, records: Sequence[Record], slo: Slo) -> Level:
 
 
 def write_report(report: ServeReport, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dataclasses.asdict(report), indent=1) + "\n")
+    write_json(report, path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ingot.bench.json_file import write_json
 from ingot.bench.machine import Machine
 from ingot.bench.serve.watch import Sample
 from ingot.bench.table import describe_disturbance
@@ -47,8 +46,7 @@ class SoakReport:
 
 
 def write_soak(report: SoakReport, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dataclasses.asdict(report), indent=1) + "\n")
+    write_json(report, path)
     draw_soak(report, path.with_suffix(".png"))
 
 

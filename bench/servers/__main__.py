@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import statistics
 import sys
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ingot import __version__
+from ingot.bench.json_file import write_json
 from ingot.bench.machine import describe_machine
 from ingot.bench.serve.lengths import Lengths
 from ingot.bench.serve.load import Load
@@ -162,7 +162,7 @@ def main(
             "runs": runs,
             "summaries": summaries,
         }
-        out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(report, out)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from ingot.cli import bench_latency, bench_serve, limits, speculation
-from ingot.cli.options import Json, TrustRemoteCode
+from ingot.cli.options import Json, TrustRemoteCode, output_file
 
 app = typer.Typer(
-    help="Measure: this machine, and compiled against eager, torch.compile and onnxruntime.",
+    help="Measure this machine, models and servers.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -19,15 +19,7 @@ app = typer.Typer(
 
 @app.callback()
 def bench() -> None:
-    """Measure: this machine, and compiled against eager, torch.compile and onnxruntime."""
-
-
-app.command("limits")(limits.limits)
-app.command("speculation")(speculation.speculation)
-app.command("serve")(bench_serve.serve)
-app.command("soak")(bench_serve.soak)
-app.command("stall")(bench_latency.stall)
-app.command("prefix")(bench_latency.prefix)
+    """Measure this machine, models and servers."""
 
 
 @app.command()
@@ -67,13 +59,14 @@ def compare(
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
     out: Annotated[
-        Path | None, typer.Option(help="Write the report to this .json file, plots beside it.")
+        Path | None, output_file("Write the report to this .json file, plots beside it.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare MODEL compiled with other ways to run it.
 
-    Speed, load time, memory and text, each backend in a process of its own.
+    Speed, load time, memory and text, beside eager, torch.compile and onnxruntime. Each backend
+    runs in a process of its own.
     """
     import sys
     from dataclasses import asdict
@@ -107,3 +100,11 @@ def compare(
         print_json(asdict(report))
     else:
         print_rendered(render_report(report), least_width=120)
+
+
+app.command("limits")(limits.limits)
+app.command("speculation")(speculation.speculation)
+app.command("serve")(bench_serve.serve)
+app.command("soak")(bench_serve.soak)
+app.command("stall")(bench_latency.stall)
+app.command("prefix")(bench_latency.prefix)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ingot.cli.bench_serve import ApiKey, Model, Seed, Url
-from ingot.cli.options import Json
+from ingot.cli.options import Json, output_file
 
 if TYPE_CHECKING:
     from ingot.bench.serve.measure import ServeOptions
@@ -26,7 +26,7 @@ TokenIds = Annotated[
         show_default=False,
     ),
 ]
-Out = Annotated[Path | None, typer.Option(help="Write the report to this .json file.")]
+Out = Annotated[Path | None, output_file("Write the report to this .json file.")]
 
 
 def stall(
@@ -44,7 +44,7 @@ def stall(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Measure how long a long prompt holds up the streams that run beside it.
+    """Measure how long a prompt holds up running streams.
 
     The longest time between two tokens of any stream, by the server's traces, and between two
     pieces, as clients see it, each beside its bound.
@@ -78,7 +78,10 @@ def prefix(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Measure what the prefix cache saves a second request that begins as the first did."""
+    """Measure what the prefix cache saves.
+
+    The second of two requests that begin alike needs only the rest of its prompt computed.
+    """
     import asyncio
 
     from ingot.bench.serve.prefix import measure_prefix
@@ -162,12 +165,11 @@ def describe_prefix(report: PrefixReport) -> str:
 
 
 def give(report: dict[str, Any], sentence: str, out: Path | None, *, as_json: bool) -> None:
-    import json
-
+    from ingot.bench.json_file import write_json
     from ingot.cli.output import print_json
 
     if out is not None:
-        out.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(report, out)
     if as_json:
         print_json(report)
     else:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ingot.cli.options import Json
+from ingot.cli.options import Json, output_file
 
 Url = Annotated[
     str, typer.Argument(metavar="URL", help="Address of the server, as http://127.0.0.1:8000.")
@@ -82,14 +82,14 @@ def serve(
     warm_up: Annotated[int, typer.Option(min=0, help="Requests before the measured ones.")] = 2,
     seed: Seed = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Write the report to this .json file, a plot beside it.")
+        Path | None, output_file("Write the report to this .json file, a plot beside it.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a running server: latencies, throughput and goodput under each level of load.
+    """Measure a running server under load.
 
-    Works with any server that streams OpenAI's completions. A level is a number of clients
-    (--concurrency) or a rate of arrivals (--rate).
+    Latencies, throughput and goodput, at each level of load: a number of clients (--concurrency) or
+    a rate of arrivals (--rate). Works with any server that streams OpenAI's completions.
     """
     import sys
     from dataclasses import asdict
@@ -167,13 +167,13 @@ def soak(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without a byte.")] = 300.0,
     seed: Seed = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Write the report to this .json file, a plot beside it.")
+        Path | None, output_file("Write the report to this .json file, a plot beside it.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Load a running server far beyond what it can do, and see whether it breaks or leaks.
+    """Load a server far beyond what it can do.
 
-    Clients that stay, give up midway, hang up at once, and send nonsense. Exit status 1 if an
+    Its clients stay, give up midway, hang up at once, or send nonsense. Exit status 1 if an
     accepted request went unanswered, or if memory or pages were not given back.
     """
     import sys

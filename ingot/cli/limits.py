@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from ingot.cli.options import Json, Threads, num_threads
+from ingot.cli.options import Json, Threads, num_threads, output_file
 
 
 def limits(
     threads: Threads = None,
-    out: Annotated[Path | None, typer.Option(help="Write the figures to this .json too.")] = None,
+    out: Annotated[Path | None, output_file("Write the figures to this .json too.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure this machine: bandwidths, peaks of every instruction set it has, overheads.
+    """Measure what this machine can do.
 
-    Takes some ten seconds and is kept: `ingot profile` and `ingot inspect` set times beside it.
+    Its bandwidths, the peaks of every instruction set that it has, and its overheads. This takes
+    some ten seconds and is kept: `ingot profile` and `ingot inspect` set times beside it.
     """
     import sys
     from dataclasses import asdict

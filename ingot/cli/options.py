@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,6 +28,19 @@ TrustRemoteCode = Annotated[
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Read .bin checkpoints, which can run code.")
 ]
+
+
+def output_file(help_text: str) -> Any:
+    """An option for a file to write; a place that can't be written is refused before the work."""
+    return typer.Option(help=help_text, dir_okay=False, callback=_check_place)
+
+
+def _check_place(path: Path | None) -> Path | None:
+    if path is not None:
+        place = next(parent for parent in path.absolute().parents if parent.exists())
+        if not (place.is_dir() and os.access(place, os.W_OK)):
+            raise typer.BadParameter(f"{place} is no folder that can be written to")
+    return path
 
 
 def num_threads(given: int | None) -> int:

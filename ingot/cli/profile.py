@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ingot.cli.options import Artifact, Json, Threads, num_threads
+from ingot.cli.options import Artifact, Json, Threads, num_threads, output_file
 
 
 def profile(
@@ -31,7 +31,7 @@ def profile(
         bool,
         typer.Option("--kept-limits", help="Take those measured before; don't measure now."),
     ] = False,
-    html: Annotated[Path | None, typer.Option(help="Write a page with a roofline plot.")] = None,
+    html: Annotated[Path | None, output_file("Write a page with a roofline plot.")] = None,
     as_json: Json = False,
 ) -> None:
     """Explain the time of a step, kernel by kernel.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingot.cli.options import Artifact, Draft, Json, Threads
+from ingot.cli.options import Artifact, Draft, Json, Threads, output_file
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,19 +25,19 @@ def speculation(
     new_tokens: Annotated[int, typer.Option(min=2, help="Tokens to generate.")] = 128,
     repeat: Annotated[int, typer.Option(min=1, help="Timed turns.")] = 9,
     threads: Threads = None,
-    out: Annotated[Path | None, typer.Option(help="Write the figures to this .json too.")] = None,
+    out: Annotated[Path | None, output_file("Write the figures to this .json too.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure what speculation brings: by prompt lookup, and by a draft artifact if one is given.
+    """Measure what speculation brings.
 
-    The row `none again` is the plain way once more, in an engine of its own: how far it is from 1
-    is what the machine alone does. Greedy, on Python code that is to be edited (the answer repeats
-    the prompt) and to be written.
+    By prompt lookup, and by a draft artifact if one is given, greedy, on Python code that is to be
+    edited (the answer repeats the prompt) and to be written. The row `none again` is the plain way
+    once more, in an engine of its own: how far it is from 1 is what the machine alone does.
     """
-    import json
     import sys
     from dataclasses import asdict
 
+    from ingot.bench.json_file import write_json
     from ingot.bench.speculation import measure_speculation
     from ingot.cli.output import print_json, print_rendered
     from ingot.environment import read_variable
@@ -52,7 +52,7 @@ def speculation(
         report_progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
     if out is not None:
-        out.write_text(json.dumps(asdict(report), indent=1) + "\n")
+        write_json(report, out)
     if as_json:
         print_json(asdict(report))
         return

@@ -19,10 +19,11 @@ def tune(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Search the kernels' tile sizes on this machine, for every compile that follows.
+    """Search the kernels' sizes on this machine.
 
-    Each size has a few candidates around the guess, timed in turns on a kernel that it decides on.
-    What is written changes how fast kernels are, not what they compute.
+    Every compile that follows uses what is found. Each size has a few candidates around the guess,
+    timed in turns on a kernel that it decides on. They change how fast kernels are, not what they
+    compute.
     """
     import sys
     from dataclasses import asdict

@@ -53,6 +53,17 @@ def test_options(asked: list[tuple[str, dict[str, Any]]]) -> None:
     assert (options["artifact"], options["out"]) == (Path("a"), Path("r.json"))
 
 
+@pytest.mark.parametrize("place", [".", "a-file/report.json"])
+def test_a_report_that_cant_be_written_is_refused_before_the_work(
+    place: str, asked: list[tuple[str, dict[str, Any]]], tmp_path: Path
+) -> None:
+    (tmp_path / "a-file").touch()
+    words = ["bench", "compare", "demo", "--out", str(tmp_path / place)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "'--out'" in result.stderr and asked == []
+
+
 def test_refusal_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(model: str, **options: Any) -> None:
         raise UsageError("backend 'fast' isn't known")
