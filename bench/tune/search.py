@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ingot.bench.limits.measure import Measurement, build_library
+from ingot.bench.limits.measure import build_library
+from ingot.bench.limits.measurements import Measurement
 from ingot.bench.profile.measure import times_in_turns
 from ingot.bench.tune.trials import Tunable, tunables
 from ingot.runtime.amx import allow_tiles

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ingot.bench.limits.measure import Measurement, build_library
+from ingot.bench.limits.measure import build_library
+from ingot.bench.limits.measurements import Measurement
 from ingot.bench.tune.search import Candidate, Searched, choose, search
 from ingot.bench.tune.trials import Tunable, tunables
 from ingot.runtime.vm import VirtualMachine, as_array, as_tensor
