@@ -14,7 +14,6 @@ from ingot.bench.profile.case import Case, decode
 from ingot.bench.profile.report import load_of, resident_bytes
 from ingot.errors import IngotError, UsageError
 from ingot.runtime.artifact.manifest import Manifest
-from ingot.runtime.artifact.weights_file import storage_dtype
 from ingot.runtime.artifact.work import evaluate
 
 FLOAT = 4
@@ -48,10 +47,7 @@ def forecast_memory(
 ) -> MemoryForecast:
     check(manifest, context, batch)
     page = manifest.page_size_tokens
-    per_token = sum(
-        slot.kv_heads * (slot.key_dim + slot.value_dim) * storage_dtype(slot.dtype).itemsize
-        for slot in manifest.kv_slots
-    )
+    per_token = sum(slot.token_bytes for slot in manifest.kv_slots)
     case = Case("prefill", min(step_tokens, context), 1, context)
     dimensions = case.dimensions(page) | {"b": batch, "m": batch}
     largest = max(

@@ -58,10 +58,7 @@ class Executor(Protocol):
 
 def kv_page_bytes(slots: tuple[KVSlotRecord, ...], page_size_tokens: int) -> int:
     """What one page takes, over all layers."""
-    return page_size_tokens * sum(
-        slot.kv_heads * (slot.key_dim + slot.value_dim) * storage_dtype(slot.dtype).itemsize
-        for slot in slots
-    )
+    return page_size_tokens * sum(slot.token_bytes for slot in slots)
 
 
 def kv_pool_shapes(

@@ -12,15 +12,6 @@ from ingot.cli.options import Artifact, Json, Threads, num_threads
 if TYPE_CHECKING:
     from ingot.runtime.artifact import Manifest
 
-DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-
-
-def kv_bytes_per_token(manifest: Manifest) -> int:
-    return sum(
-        slot.kv_heads * (slot.key_dim + slot.value_dim) * DTYPE_BYTES[slot.dtype]
-        for slot in manifest.kv_slots
-    )
-
 
 def describe_kernels(manifest: Manifest) -> dict[str, object]:
     """One line on the kernels of a GPU; nothing for a CPU, whose kernels are in `model.so`."""
@@ -59,6 +50,7 @@ def summarize(manifest: Manifest) -> dict[str, object]:
     for weight in manifest.weights:
         by_dtype[weight.dtype] = by_dtype.get(weight.dtype, 0) + weight.bytes
     sizes = ", ".join(f"{name} {format_bytes(size)}" for name, size in sorted(by_dtype.items()))
+    kv_token_bytes = sum(slot.token_bytes for slot in manifest.kv_slots)
     kept = "".join(f", {pattern} as {code}" for pattern, code in scheme.keep.items())
     return {
         "model": f"{model.name} ({model.architecture}, {model.num_parameters:,} parameters)",
@@ -69,7 +61,7 @@ def summarize(manifest: Manifest) -> dict[str, object]:
         "layers": f"{step.num_layers} of hidden size {step.hidden_size:,}, "
         f"vocabulary {step.vocab_size:,}",
         "context": f"{step.max_context_tokens:,} tokens",
-        "kv cache": f"{format_bytes(kv_bytes_per_token(manifest))} a token ({scheme.kv_dtype}), "
+        "kv cache": f"{format_bytes(kv_token_bytes)} a token ({scheme.kv_dtype}), "
         f"pages of {target.page_size_tokens} tokens",
         "weights": f"{len(manifest.weights)} tensors, "
         f"{format_bytes(sum(by_dtype.values()))}: {sizes}",

@@ -144,6 +144,12 @@ class KVSlotRecord(Record):
     window: Count
     dtype: Literal["float32", "float16", "bfloat16"]
 
+    @property
+    def token_bytes(self) -> int:
+        """What the key and the value of one token take."""
+        element = 4 if self.dtype == "float32" else 2
+        return self.kv_heads * (self.key_dim + self.value_dim) * element
+
 
 class WeightRecord(Record):
     """One argument of the step function; `offset` counts from the start of the file."""
