@@ -31,7 +31,7 @@ class Finding:
     required: bool = False  # the base install doesn't work without it
 
 
-BASE = ("apache-tvm", "apache-tvm-ffi", "jinja2", "numpy", "pydantic", "tokenizers")
+BASE = ("apache-tvm", "apache-tvm-ffi", "jinja2", "numpy", "tokenizers")
 """Packages without which no artifact runs."""
 
 EXTRAS = {

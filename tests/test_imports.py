@@ -16,18 +16,14 @@ BUILDER = ROOT / "tests/runtime/toy_artifact.py"
 
 # Third-party packages that the runtime may import, with those that they need.
 ALLOWED = {
-    "annotated_types",
     "ingot",
     "jinja2",
     "markupsafe",
     "ml_dtypes",
     "numpy",
-    "pydantic",
-    "pydantic_core",
     "tokenizers",
     "tvm_ffi",
     "typing_extensions",
-    "typing_inspection",
 }
 
 RUN = """

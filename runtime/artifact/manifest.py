@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-
 from ingot.errors import ArtifactCorruptError, ArtifactError, ArtifactVersionError
-from ingot.runtime.artifact.work import Amount, WorkRecord
+from ingot.runtime.artifact.record import FieldError, Record, at_least, matches
+from ingot.runtime.artifact.work import Amount, Count, WorkRecord
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -50,18 +49,13 @@ def _inside_folder(path: str) -> str:
     """Refuse a path that leads out of the artifact: an artifact may come from a stranger."""
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
-        raise ValueError(f"{path!r} is not a path inside the artifact")
+        raise FieldError(f"{path!r} is not a path inside the artifact")
     return path
 
 
-RelativePath = Annotated[str, AfterValidator(_inside_folder)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(gt=0)]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
-class Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+RelativePath = Annotated[str, _inside_folder]
+Positive = Annotated[int, at_least(1)]
+Sha256 = Annotated[str, matches("[0-9a-f]{64}")]
 
 
 class ModelRecord(Record):
@@ -237,11 +231,6 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST_NAME).write_text(format_manifest(manifest), encoding="utf-8")
 
 
-def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-
-
 def parse_manifest(text: str, where: Path) -> Manifest:
     """Check version, then fields, then hash."""
     try:
@@ -259,8 +248,8 @@ def parse_manifest(text: str, where: Path) -> Manifest:
     written = record.pop("sha256", None)
     try:
         manifest = Manifest.model_validate(record)
-    except ValidationError as error:
-        raise ArtifactCorruptError(f"{where} is not a manifest ({_explain(error)})") from None
+    except FieldError as error:
+        raise ArtifactCorruptError(f"{where} is not a manifest ({error})") from None
     if written != _digest(record):
         raise ArtifactCorruptError(f"{where} was altered after it was written")
     return manifest

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from ingot.runtime.artifact.record import Record, at_least
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, at_least(0)]
 Amount = dict[str, Count]
 """A sum of products: `{"1": 64, "n": 4096, "b*p": 4}` is 64 + 4096 n + 4 b p.
 
@@ -23,10 +23,8 @@ n tokens of b sequences, p pages of the widest, m rows of logits, as in the step
 Arithmetic = Literal["float32", "bfloat16", "int8"]
 
 
-class WorkRecord(BaseModel):
+class WorkRecord(Record):
     """One kernel in one place of the model: the calls of a step that are alike."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kernel: str  # its name in model.so
     op: str  # the operator, or `core` for what no kernel of ours took in
