@@ -5,22 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# Of activations whose weights have one scale a row: long enough for scales to cost little, and as
+# long as the superblocks' so that they round alike.
+ROW_RUN = 128
+
 
 @dataclass(frozen=True, slots=True)
 class WeightFormat:
     """How the elements of one weight matrix `[out, in]` are stored.
 
     `bits` below 16 are symmetric integers with one float16 scale for each run of `group_size`
-    inputs of one output row; `group_size` 0 means one float32 scale for the whole row.
+    inputs of one output row; `group_size` 0 means one float32 scale for the whole row. Where a
+    `superblock_size` is given, the scale of a group is a small integer, 0 to 15, times the float16
+    scale that the superblock's groups share.
     """
 
     code: str
     bits: int
     group_size: int = 0
+    superblock_size: int = 0
 
     @property
     def is_quantized(self) -> bool:
         return self.bits < 16
+
+    @property
+    def activation_run(self) -> int:
+        """How many inputs of a token share one scale where activations are rounded to int8."""
+        return self.superblock_size or self.group_size or ROW_RUN
 
 
 FORMATS: dict[str, WeightFormat] = {
@@ -31,7 +43,7 @@ FORMATS: dict[str, WeightFormat] = {
         WeightFormat("f16", 16),
         WeightFormat("q8", 8),  # one scale a row
         WeightFormat("q8_g32", 8, 32),
-        WeightFormat("q4_g32", 4, 32),
+        WeightFormat("q4_s128", 4, 32, 128),
     )
 }
 
@@ -41,7 +53,8 @@ class Scheme:
     """Which format each kind of tensor takes.
 
     `activations` is what the inputs of the quantized matmuls are rounded to where the target has
-    the instruction for it: `int8` (one scale a token and group) or `float32` (never rounded).
+    the instruction for it: `int8` (one scale for each run of a token's inputs) or `float32` (never
+    rounded).
     """
 
     name: str
@@ -68,9 +81,9 @@ SCHEMES: dict[str, Scheme] = {
         ),
         Scheme(
             "w4",
-            linear="q4_g32",
-            embedding="q8_g32",
-            head="q8_g32",
+            linear="q4_s128",
+            embedding="q8",
+            head="q8",
             kv_dtype="bfloat16",
             activations="int8",
         ),

@@ -46,7 +46,7 @@ def make_cases(target: Target, *, small: bool = False) -> Iterator[Case]:
     """All cases; `small` ones are for emulated GPUs, and as many."""
     rng = np.random.default_rng(0)
     features, inputs = (48, 300) if small else (3072, 4096)
-    for code in ("f32", "f16", "bf16", "q8_g32", "q4_g32"):
+    for code in ("f32", "f16", "bf16", "q8_g32", "q4_s128"):
         spec = LinearSpec(features, inputs, FORMATS[code], "float32", True)
         yield _linear(spec, target, rng, (1, 9) if small else (1, 7, 16, 64, 65, 512))
     for dtype in ("float16", "bfloat16"):

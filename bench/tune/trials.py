@@ -25,9 +25,9 @@ from ingot.compile.schemes import FORMATS
 from ingot.runtime.vm import aligned_zeros
 from ingot.targets import Target
 
-LINEAR = LinearSpec(4864, 896, FORMATS["q4_g32"], "int8", has_bias=False)
+LINEAR = LinearSpec(4864, 896, FORMATS["q4_s128"], "int8", has_bias=False)
 # As long as a head, so that its weights come from memory and not from a cache.
-LONG = LinearSpec(75968, 896, FORMATS["q4_g32"], "int8", has_bias=False)
+LONG = LinearSpec(75968, 896, FORMATS["q4_s128"], "int8", has_bias=False)
 HEADS, KV_HEADS, HEAD_DIM = 14, 2, 64
 
 

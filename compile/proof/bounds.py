@@ -52,7 +52,7 @@ _SCHEME_OF = {
     "f16": "f16",
     "q8": "w8",
     "q8_g32": "w8",
-    "q4_g32": "w4",
+    "q4_s128": "w4",
 }
 """Which scheme's bounds a tensor kept in this format asks for."""
 

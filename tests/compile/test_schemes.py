@@ -24,7 +24,7 @@ def test_tables_fit() -> None:
     for name, scheme in SCHEMES.items():
         assert scheme.name == name
         assert {scheme.linear, scheme.embedding, scheme.head} <= set(FORMATS)
-    assert [code for code, f in FORMATS.items() if f.is_quantized] == ["q8", "q8_g32", "q4_g32"]
+    assert [code for code, f in FORMATS.items() if f.is_quantized] == ["q8", "q8_g32", "q4_s128"]
 
 
 def bytes_of(manifest: Manifest, name: str) -> int:
@@ -66,10 +66,9 @@ def test_proven(
         assert report.figures[phase]["max_error"] <= bound.max_error
         assert report.figures[phase]["kl_mean"] <= bound.kl_mean
     assert {slot.dtype for slot in manifest.kv_slots} == {scheme.kv_dtype}
-    bits = FORMATS[scheme.linear].bits
     stored = bytes_of(manifest, "model.layers.0.mlp.down_proj.weight") * 8 / (64 * 96)
-    scales = 16 / 32 if FORMATS[scheme.linear].is_quantized else 0  # a float16 for 32 inputs
-    assert stored == bits + scales
+    # w8: a float16 for 32 inputs; w4: one, and four multipliers, for 128, to which 96 are padded.
+    assert stored == {"bf16": 16, "f16": 16, "w8": 8.5, "w4": 4.25 * 128 / 96}[name]
 
 
 def test_tied_head_is_stored_once_and_kept_by_either_name(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ingot.compile.kernels.matmul.quantize import Floats
 from ingot.compile.kernels.matmul.reference import round_weight
+from ingot.compile.kernels.matmul.scale_search import Floats
 from ingot.compile.schemes import WeightFormat
 
 

@@ -24,10 +24,13 @@ from ingot.compile.kernels.matmul.cpu_amx import matrix_tiles
 from ingot.compile.kernels.matmul.cpu_bfloat16 import Bfloat16Tiles
 from ingot.compile.kernels.matmul.cpu_dot import DotTiles
 from ingot.compile.kernels.matmul.cpu_float import FloatTiles
+from ingot.compile.kernels.matmul.cpu_pairs import PairTiles
 from ingot.compile.kernels.matmul.spec import (
+    Activations,
     Layout,
     LinearSpec,
     effective_activations,
+    has_quad_dot,
     layout,
     packed_tensors,
 )
@@ -52,6 +55,8 @@ from ingot.targets import Target
 # Register tiles of one parallel task, at most: enough work to hide its start, few enough that
 # a prefill of some hundred rows still spreads over many cores.
 TILES_PER_TASK = 16
+# Tiles of a task from which unpacking the weights once, for all of them, saves time.
+LEAST_UNPACKED = 2
 # Tiles for the rows that are left over: each is needed at most once.
 REMAINDER_ROWS = (16, 8, 4, 2, 1)
 
@@ -69,11 +74,17 @@ class Tiles(Protocol):
         """Emit the sums over K of one tile; `sums[r * vectors + v]` starts at zero."""
 
 
-TILES: dict[str, Callable[[LinearSpec, Target, Layout, Buffer, list[Buffer]], Tiles]] = {
-    "float32": FloatTiles,
-    "bfloat16": Bfloat16Tiles,
-    "int8": DotTiles,
-}
+MakeTiles = Callable[[LinearSpec, Target, Layout, Buffer, list[Buffer]], Tiles]
+
+
+def choose_tiles(spec: LinearSpec, target: Target) -> MakeTiles:
+    """What multiplies `spec` on `target`."""
+    by_activations: dict[Activations, MakeTiles] = {
+        "float32": FloatTiles,
+        "bfloat16": Bfloat16Tiles,
+        "int8": DotTiles if has_quad_dot(target) else PairTiles,
+    }
+    return by_activations[effective_activations(spec, target)]
 
 
 def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
@@ -89,7 +100,7 @@ def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
         ]
         bias = function.argument("bias", (spec.out_features,)) if spec.has_bias else None
         out = function.argument("out", (n, spec.width))
-        tiles = TILES[effective_activations(spec, target)](spec, target, cut, x, packed)
+        tiles = choose_tiles(spec, target)(spec, target, cut, x, packed)
         tiles.prepare(n)
         _emit_tasks(n, target, cut, tiles, Epilogue(spec, cut, packed, bias, out))
     return function.function
@@ -136,8 +147,20 @@ def _emit_rows(
     block: Expr, first: Expr, num_rows: Expr, cut: Layout, tiles: Tiles, epilogue: Epilogue
 ) -> None:
     """Full register tiles, then a smaller one for each power of two in what is left."""
-    with T.serial(tirx.floordiv(num_rows, tiles.rows)) as full:
-        _emit_tile(block, first + full * tiles.rows, tiles.rows, cut, tiles, epilogue)
+
+    def emit_full_tiles(tiles: Tiles) -> None:
+        with T.serial(whole) as full:
+            _emit_tile(block, first + full * tiles.rows, tiles.rows, cut, tiles, epilogue)
+
+    whole = let(tirx.floordiv(num_rows, tiles.rows), 1, "int64")
+    if isinstance(tiles, DotTiles) and tiles.unpacks:
+        with T.If(whole >= LEAST_UNPACKED):
+            with T.Then():
+                emit_full_tiles(tiles.unpack(block))
+            with T.Else():
+                emit_full_tiles(tiles)
+    else:
+        emit_full_tiles(tiles)
     left = let(tirx.floormod(num_rows, tiles.rows), 1, "int64")
     for rows in REMAINDER_ROWS:
         if rows < tiles.rows:

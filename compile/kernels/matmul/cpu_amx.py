@@ -14,10 +14,12 @@ from tvm import tirx
 from ingot.compile.kernels import amx
 from ingot.compile.kernels.amx import TILE_BYTES, TILE_ROWS, WORDS, Shape
 from ingot.compile.kernels.matmul.cpu_bfloat16 import Bfloat16Tiles
-from ingot.compile.kernels.matmul.cpu_dot import QUADS, DotTiles
+from ingot.compile.kernels.matmul.cpu_dot import OFFSET, DotTiles
+from ingot.compile.kernels.matmul.cpu_int8_rows import QUADS
 from ingot.compile.kernels.matmul.spec import (
     GROUP,
     PAIRS_OF_TILE,
+    QUAD,
     Layout,
     has_bfloat16_tiles,
     has_byte_tiles,
@@ -42,8 +44,8 @@ from ingot.targets import Target
 Emit = Callable[[list[Register], Expr, Expr, int], None]
 """Finishes the sums of one tile: `(sums, block, row, rows)`."""
 
-# Of the int8 kernel: tiles of one group are multiplied while those of another are converted.
-GROUPS_AT_ONCE = 2
+# Of the int8 kernel: tiles of one run are multiplied while those of another are converted.
+RUNS_AT_ONCE = 2
 # A tile of int8 takes as long for one row as for 16, and its weights are unpacked first. By counts
 # of instructions that is the time of 7 rows in vectors; not measured.
 LEAST_BYTE_ROWS = 12
@@ -69,24 +71,26 @@ def matrix_tiles(target: Target, cut: Layout, tiles: object) -> MatrixTiles | No
 
 
 class ByteMatrix:
-    """int8: 16 rows at a time. The sums of a group are exact, and then added as vectors add them:
+    """int8: 16 rows at a time. The sums of a run are exact, and then added as vectors add them:
     a row's result is the same to the last bit whichever of the two takes it.
 
-    The weights of a block become signed bytes in the cache once a task. A group fills half the
-    depth of a tile, since each has a scale of its own.
+    The weights of a block become signed bytes in the cache once a task. A run of 32 inputs fills
+    half the depth of a tile, one of 128 two tiles.
     """
 
     rows, least_rows = TILE_ROWS, LEAST_BYTE_ROWS
 
     def __init__(self, cut: Layout, dots: DotTiles) -> None:
         self.cut, self.dots = cut, dots
+        self.quads_of_run = QUADS * cut.groups_per_run
+        self.depth = min(TILE_ROWS, self.quads_of_run)  # of a tile, in quads of inputs
 
     def emit(self, block: Expr, first: Expr, rows: Expr, finish: Emit) -> None:
         self.weights = self._unpack(block)
-        self.dot = T.alloc_buffer((GROUPS_AT_ONCE, TILE_ROWS, WORDS), "int32")
+        self.dot = T.alloc_buffer((RUNS_AT_ONCE, TILE_ROWS, WORDS), "int32")
         totals = T.alloc_buffer((self.rows, self.cut.block), "float32")
-        shapes = Shape(), Shape(row_bytes=GROUP), Shape(QUADS)  # sums, rows, weights
-        amx.configure([shape for shape in shapes for _ in range(GROUPS_AT_ONCE)])
+        shapes = Shape(), Shape(row_bytes=QUAD * self.depth), Shape(self.depth)
+        amx.configure([shape for shape in shapes for _ in range(RUNS_AT_ONCE)])
         with T.serial(ceil_div(rows, self.rows)) as tile:
             row = let(first + tile * self.rows, 1, "int64")
             for v in range(self.cut.vectors):
@@ -96,53 +100,48 @@ class ByteMatrix:
         amx.release()
 
     def _unpack(self, block: Expr) -> Buffer:
-        """The signed weights of a block, a tile for each group and vector of outputs."""
-        cut, dots = self.cut, self.dots
-        width = TILE_BYTES
-        signed = T.alloc_buffer((cut.groups, cut.vectors, QUADS, width), "uint8")
-        halves = 8 // dots.spec.format.bits
-        stored_quads = QUADS // halves
-        with T.serial(index(cut.groups)) as group:
-            for quad in range(stored_quads):
-                for v in range(cut.vectors):
-                    where = (block, group, index(quad), index(v * width))
-                    stored = let(load(dots.packed[0], where, width), width, "uint8")
-                    for half in range(halves):
-                        codes = dots.codes(stored, half, width)
-                        place = (group, index(v), index(quad + half * stored_quads), index(0))
-                        store(signed, place, codes - splat(dots.offset, width, "uint8"), width)
+        """The signed weights of a block, quads of inputs below each other."""
+        vectors = self.cut.vectors
+        signed = T.alloc_buffer((self.cut.groups * QUADS, vectors * TILE_BYTES), "uint8")
+        for group, quad, codes in self.dots.all_quads(block):
+            for v in range(vectors):
+                place = (group * QUADS + quad, index(v * TILE_BYTES))
+                store(signed, place, codes[v] - splat(OFFSET, TILE_BYTES, "uint8"), TILE_BYTES)
         return signed
 
     def _emit_sums(self, totals: Buffer, block: Expr, row: Expr, v: int) -> None:
         """One vector of outputs: as many sums as leave registers for what is added to them."""
-        lanes, groups = self.cut.lanes, self.cut.groups
+        lanes, runs = self.cut.lanes, self.dots.runs
         sums = [Register(lanes, 0.0) for _ in range(self.rows)]
-        several, left = divmod(groups, GROUPS_AT_ONCE)
+        several, left = divmod(runs, RUNS_AT_ONCE)
         if several:
             with serial_or_once(several) as i:
-                together = [i * GROUPS_AT_ONCE + g for g in range(GROUPS_AT_ONCE)]
-                self._add_groups(sums, block, row, v, together)
-        for g in range(groups - left, groups):
-            self._add_groups(sums, block, row, v, [index(g)])
+                together = [i * RUNS_AT_ONCE + g for g in range(RUNS_AT_ONCE)]
+                self._add_runs(sums, block, row, v, together)
+        for g in range(runs - left, runs):
+            self._add_runs(sums, block, row, v, [index(g)])
         for r, total in enumerate(sums):
             store(totals, (index(r), index(v * lanes)), total.value, lanes)
 
-    def _add_groups(
-        self, sums: list[Register], block: Expr, row: Expr, v: int, groups: list[Expr]
+    def _add_runs(
+        self, sums: list[Register], block: Expr, row: Expr, v: int, runs: list[Expr]
     ) -> None:
         dots = self.dots
-        for i, group in enumerate(groups):
-            tile, a, b = i, GROUPS_AT_ONCE + i, 2 * GROUPS_AT_ONCE + i
-            amx.load(a, dots.quads, (row, group * QUADS), self.cut.groups * GROUP)
-            amx.load(b, self.weights, (group, index(v), index(0), index(0)), TILE_BYTES)
+        for i, run in enumerate(runs):
+            tile, a, b = i, RUNS_AT_ONCE + i, 2 * RUNS_AT_ONCE + i
             amx.zero(tile)
-            amx.dot_bytes(tile, a, b)
+            for part in range(0, self.quads_of_run, self.depth):
+                quad = run * self.quads_of_run + part
+                amx.load(a, dots.x_rows.quads, (row, quad), self.cut.groups * GROUP)
+                weights_stride = TILE_BYTES * self.cut.vectors
+                amx.load(b, self.weights, (quad, index(v * TILE_BYTES)), weights_stride)
+                amx.dot_bytes(tile, a, b)
             amx.store(tile, self.dot, (index(i), index(0), index(0)), TILE_BYTES)
-        scales = [dots.weight_scale(block, group, v) for group in groups]
+        scales = [dots.weight_scale(block, run, v) for run in runs]
         for r, total in enumerate(sums):
-            for i, group in enumerate(groups):
+            for i, run in enumerate(runs):
                 dot = load(self.dot, (index(i), index(r), index(0)), WORDS)
-                dots.add_scaled(total, dot, scales[i], dots.scale[row + r, group])
+                dots.add_scaled(total, dot, scales[i], dots.x_rows.scale[row + r, run])
 
 
 class Bfloat16Matrix:

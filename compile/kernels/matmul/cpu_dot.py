@@ -1,42 +1,43 @@
 """Turn one tile of int8 rows and 4- or 8-bit weights into sums over K by int8 dot products.
 
-The rows are rounded first, each group of 32 to its own scale (`reference.round_activations`). The
-dot instruction multiplies unsigned by signed, so weights are stored as w + offset and every group
-starts from -offset * sum(its activations). Within a group the sums are exact integers; then
+The rows are rounded first (`cpu_int8_rows.py`). The dot instruction multiplies unsigned by signed,
+so weights are taken as w + 128 and the sums of a run start from -128 * sum(its activations).
+Nibbles become such bytes in registers: as many steps of their superblock's scale as they are worth.
+Within a run the sums are exact integers; then
 
-    sum += dot * (weight scale * activation scale)        in float32, groups in ascending order
+    sum += dot * (weight scale * activation scale)        in float32, runs in ascending order
 """
 
 from __future__ import annotations
 
+import copy
 import functools
+from collections.abc import Callable, Iterator
 
 from tvm import tirx
 
 from ingot.compile.kernels.amx import TILE_ROWS
-from ingot.compile.kernels.matmul.cpu_rows import load_padded
-from ingot.compile.kernels.matmul.dot_instructions import DotInstruction, dot_instruction
-from ingot.compile.kernels.matmul.reference import SMALLEST_GROUP_MAXIMUM
-from ingot.compile.kernels.matmul.spec import GROUP, QUAD, Layout, LinearSpec, has_byte_tiles
+from ingot.compile.kernels.matmul.cpu_int8_rows import QUADS, Int8Rows, sum_lanes
+from ingot.compile.kernels.matmul.dot_instructions import dot_instruction
+from ingot.compile.kernels.matmul.element import multipliers, superblock_scale
+from ingot.compile.kernels.matmul.spec import QUAD, Layout, LinearSpec, has_byte_tiles
 from ingot.compile.kernels.vector_ir import (
     CACHE_LINE_BYTES,
     Buffer,
     Expr,
     Register,
     T,
-    dtype_of,
     fma,
     index,
     let,
     load,
-    maximum,
     prefetch,
+    serial_or_once,
     splat,
     store,
 )
 from ingot.targets.target import Target
 
-QUADS = GROUP // QUAD
 # Registers that a tile needs beside its sums and dots, in units of the block's vectors: packed
 # and unpacked weights, scales.
 EXTRA_VECTORS = 3
@@ -46,9 +47,11 @@ LEAST_ROWS = 2
 # busy. One of more rows does not: it asks for what comes some hundred cycles later.
 PREFETCH_ROWS = 2
 PREFETCH_BYTES = 4096
-# From this many groups on, rounding them is worth starting the other threads: a group takes some
-# 12 ns on a 3 GHz core, threads that are awake take a few microseconds to start.
-PARALLEL_GROUPS = 512
+# What is added to a signed weight to make it a byte without a sign.
+OFFSET = 128
+
+Quads = Iterator[tuple[int, list[Expr]]]
+"""The number of a quad in its group, and its weights in each vector of outputs."""
 
 
 class DotTiles:
@@ -58,98 +61,124 @@ class DotTiles:
         self, spec: LinearSpec, target: Target, cut: Layout, x: Buffer, packed: list[Buffer]
     ) -> None:
         self.spec, self.cut, self.x, self.packed = spec, cut, x, packed
-        self.instruction: DotInstruction = dot_instruction(target, spec.format.bits)
-        self.offset = 1 << (spec.format.bits - 1)
-        used = self.instruction.spare_registers + EXTRA_VECTORS * cut.vectors
-        fitting = max(LEAST_ROWS, (target.vector_registers - used) // (2 * cut.vectors))
-        self.rows = target.size("matmul_dot_rows", fitting)
+        self.has_multipliers = spec.format.superblock_size > 0
+        self.runs = cut.groups // cut.groups_per_run
+        spare = self.use_instructions(target) + EXTRA_VECTORS * cut.vectors
+        fitting = self.fitting_rows(target.vector_registers - spare)
+        self.rows = target.size("matmul_dot_rows", max(LEAST_ROWS, fitting))
         self.prefetch_bytes = target.size("matmul_prefetch_bytes", PREFETCH_BYTES)
-        self.row_bytes = cut.groups * (GROUP + 8)
+        self.row_bytes = cut.groups * QUADS * QUAD + 8 * self.runs
         # Matrix tiles read whole tiles of rows and drop what they make of those that aren't there.
         self.more_rows = TILE_ROWS - 1 if has_byte_tiles(target) else 0
+        self.unpacked: Buffer | None = None
+
+    @property
+    def unpacks(self) -> bool:
+        """Whether unpacking a block once pays where several tiles of rows read it."""
+        return self.has_multipliers
+
+    def use_instructions(self, target: Target) -> int:
+        """Choose them; how many registers they need of their own."""
+        self.instruction = dot_instruction(target)
+        return self.instruction.spare_registers
+
+    def fitting_rows(self, registers: int) -> int:
+        """How many rows' sums and dots fit. Where runs are long, sums may leave their registers
+        while a run is added up: then a power of two, like the tiles of the rows left over."""
+        if self.cut.groups_per_run == 1:
+            return registers // (2 * self.cut.vectors)
+        return 1 << (registers // self.cut.vectors).bit_length() - 1
 
     def prepare(self, n: Expr) -> None:
-        """Round the rows: quads [n, groups * 8] as int32, and of each group scale and start."""
-        groups = self.cut.groups
-        self.quads = T.alloc_buffer((n + self.more_rows, groups * QUADS), "int32")
-        self.scale = T.alloc_buffer((n + self.more_rows, groups), "float32")
-        self.start = T.alloc_buffer((n, groups), "int32")
-        with T.If(n * groups < PARALLEL_GROUPS):
-            with T.Then(), T.serial(n) as row:
-                self._round_row(row)
-            with T.Else(), T.parallel(n) as row:
-                self._round_row(row)
+        """Round the rows."""
+        self.x_rows = Int8Rows(self.x, self.cut, n, self.more_rows)
+        self.start = T.alloc_buffer((n, self.runs), "int32")
 
-    def _round_row(self, row: Expr) -> None:
-        whole, ragged = divmod(self.spec.in_features, GROUP)
-        with T.serial(index(whole)) as group:
-            self._round_group(row, group, GROUP)
-        if ragged:
-            self._round_group(row, index(whole), ragged)
+        def store_start(row: Expr, run: Expr, totals: list[Expr]) -> None:
+            total = sum_lanes(functools.reduce(lambda a, b: a + b, totals))
+            T.buffer_store(self.start, total * tirx.const(-OFFSET, "int32"), [row, run])
 
-    def _round_group(self, row: Expr, group: Expr, inputs: int) -> None:
-        """Round the first `inputs` values of a group; the others are zero."""
-        lanes = self.cut.lanes
-        values = []
-        for first in range(0, GROUP, lanes):
-            k = group * GROUP + first
-            values.append(let(load_padded(self.x, row, k, inputs - first, lanes), lanes))
-        largest = let(_largest_magnitude(values, lanes), 1)
-        tiny = largest <= tirx.const(SMALLEST_GROUP_MAXIMUM, "float32")
-        one = tirx.const(1.0, "float32")
-        inverse = tirx.const(127.0, "float32") / tirx.Select(tiny, one, largest)
-        inverse = let(tirx.Select(tiny, tirx.const(0.0, "float32"), inverse), 1)
-        T.buffer_store(self.scale, largest * tirx.const(1 / 127, "float32"), [row, group])
-        total: Expr = splat(0, lanes, "int32")
-        for i, value in enumerate(values):
-            rounded = tirx.nearbyint(value * splat(inverse, lanes))
-            integers = let(tirx.Cast(f"int32x{lanes}", rounded), lanes, "int32")
-            total = total + integers
-            words = lanes // QUAD
-            quads = tirx.reinterpret(dtype_of("int32", words), tirx.Cast(f"int8x{lanes}", integers))
-            store(self.quads, (row, group * QUADS + i * words), quads, words)
-        total = tirx.call_llvm_pure_intrin("int32", "llvm.vector.reduce.add", total)
-        T.buffer_store(self.start, total * tirx.const(-self.offset, "int32"), [row, group])
+        self.x_rows.emit(store_start)
+
+    def unpack(self, block: Expr) -> DotTiles:
+        """Emit the unpacking of a block's nibbles; tiles that read the bytes."""
+        width = QUAD * self.cut.lanes
+        tiles = copy.copy(self)
+        shape = (self.cut.groups, QUADS, self.cut.vectors * width)
+        tiles.unpacked = T.alloc_buffer(shape, "uint8")
+        for group, quad, codes in self.all_quads(block):
+            for v, code in enumerate(codes):
+                store(tiles.unpacked, (group, index(quad), index(v * width)), code, width)
+        return tiles
+
+    def all_quads(self, block: Expr) -> Iterator[tuple[Expr, int, list[Expr]]]:
+        """Emit loops over all groups of a block: each with its quads, w + 128."""
+        together = self.cut.groups_per_run
+        with T.serial(index(self.runs)) as run, serial_or_once(together) as number:
+            group = run * together + number
+            for quad, codes in self.quads(block, run, number):
+                yield group, quad, codes
 
     def accumulate(self, sums: list[Register], block: Expr, row: Expr, rows: int) -> None:
-        vectors, instruction = self.cut.vectors, self.instruction
-        dots = [instruction.register() for _ in range(rows * vectors)]
-        with T.serial(index(self.cut.groups)) as group:
-            if rows >= PREFETCH_ROWS:
-                self._prefetch(block, group)
-            starts = [self.start[row + r, group] for r in range(rows)]
+        lanes, vectors, together = self.cut.lanes, self.cut.vectors, self.cut.groups_per_run
+        dots = [Register(lanes, dtype="int32") for _ in range(rows * vectors)]
+        with T.serial(index(self.runs)) as run:
             for r in range(rows):
+                start = splat(self.first(row + r, run), lanes)
                 for v in range(vectors):
-                    dots[r * vectors + v].set(instruction.first(starts[r]))
-            self._emit_dots(dots, block, row, rows, group)
+                    dots[r * vectors + v].set(start)
+            with serial_or_once(together) as number:
+                if rows >= PREFETCH_ROWS and self.unpacked is None:
+                    self._prefetch(block, run * together + number)
+                self.add_group(dots, block, row, rows, run, number)
             for v in range(vectors):
-                scale = self.weight_scale(block, group, v)
+                scale = self.weight_scale(block, run, v)
                 for r in range(rows):
                     i = r * vectors + v
-                    total = instruction.total(dots[i].value, starts[r])
-                    self.add_scaled(sums[i], total, scale, self.scale[row + r, group])
+                    self.add_scaled(sums[i], dots[i].value, scale, self.x_rows.scale[row + r, run])
 
-    def _emit_dots(
-        self, dots: list[Register], block: Expr, row: Expr, rows: int, group: Expr
+    def first(self, row: Expr, run: Expr) -> Expr:
+        """What the sums of a run begin from."""
+        return self.start[row, run] if self.instruction.starts else tirx.const(0, "int32")
+
+    def add_group(
+        self, dots: list[Register], block: Expr, row: Expr, rows: int, run: Expr, number: Expr
     ) -> None:
-        lanes, vectors, four_bits = self.cut.lanes, self.cut.vectors, self.spec.format.bits == 4
-        width = QUAD * lanes
-        for packed_quad in range(QUADS // 2 if four_bits else QUADS):
-            stored = []
-            for v in range(vectors):
-                where = (block, group, index(packed_quad), index(v * width))
-                stored.append(let(load(self.packed[0], where, width), width, "uint8"))
-            for half in range(2 if four_bits else 1):
-                quad = packed_quad + half * (QUADS // 2)
-                codes = [
-                    self.instruction.weights(self.codes(value, half, width)) for value in stored
-                ]
-                for r in range(rows):
-                    x = splat(self.quads[row + r, group * QUADS + quad], lanes)
-                    signed = let(tirx.reinterpret(f"int8x{width}", x), width, "int8")
-                    for v in range(vectors):
-                        dot = dots[r * vectors + v]
-                        dot.set(self.instruction.add(dot.value, codes[v], signed))
+        """Add the products of group `number` of a run to the run's sums."""
+        group = run * self.cut.groups_per_run + number
+        for quad, codes in self.quads(block, run, number):
+            weights = [self.instruction.weights(code) for code in codes]
+            for r in range(rows):
+                x = self.x_rows.quad(row + r, group, quad)
+                for v, weight in enumerate(weights):
+                    dot = dots[r * len(weights) + v]
+                    dot.set(self.instruction.add(dot.value, weight, x))
+
+    def quads(self, block: Expr, run: Expr, number: Expr) -> Quads:
+        """The weights of a group, w + 128."""
+        group = run * self.cut.groups_per_run + number
+        if self.unpacked is not None:
+            width = QUAD * self.cut.lanes
+            for quad in range(QUADS):
+                where = [(group, index(quad), index(v * width)) for v in range(self.cut.vectors)]
+                yield quad, [let(load(self.unpacked, w, width), width, "uint8") for w in where]
+            return
+        widen = [self._widening(block, run, number, v) for v in range(self.cut.vectors)]
+        for quad, codes in self.stored_quads(block, group):
+            yield quad, [w(code) for w, code in zip(widen, codes, strict=True)]
+
+    def stored_quads(self, block: Expr, group: Expr) -> Quads:
+        """The codes of a group as they are stored: w + 128, or nibbles in bytes."""
+        four_bits = self.spec.format.bits == 4
+        width = QUAD * self.cut.lanes
+        for quad in range(QUADS // 2 if four_bits else QUADS):
+            where = [(block, group, index(quad), index(v * width)) for v in range(self.cut.vectors)]
+            stored = [let(load(self.packed[0], w, width), width, "uint8") for w in where]
+            if not four_bits:
+                yield quad, stored
+                continue
+            for half in range(2):
+                yield quad + half * (QUADS // 2), [nibbles(code, half, width) for code in stored]
 
     def _prefetch(self, block: Expr, group: Expr) -> None:
         """Ask for the weights of a later group; those of the next block follow a block's last."""
@@ -160,28 +189,44 @@ class DotTiles:
             for byte in range(0, width, CACHE_LINE_BYTES):
                 prefetch(weight, (block, ahead, index(quad), index(byte)))
 
-    def codes(self, stored: Expr, half: int, width: int) -> Expr:
-        """The unsigned weights of one quad."""
-        if self.spec.format.bits == 8:
-            return stored
-        # As words: x86 shifts no bytes, and what LLVM takes instead competes with the dot products.
-        words = width // 4
-        nibbles = tirx.reinterpret(f"uint32x{words}", stored)
-        if half:
-            nibbles = nibbles >> splat(4, words, "uint32")
-        nibbles = nibbles & splat(0x0F0F0F0F, words, "uint32")
-        return let(tirx.reinterpret(f"uint8x{width}", nibbles), width, "uint8")
+    def multiplier(self, block: Expr, run: Expr, number: Expr, v: int) -> Expr:
+        """The multipliers of group `number` of a run, in both halves of each lane's word."""
+        lanes = self.cut.lanes
+        words = load(self.packed[1], (block, run, index(v * lanes)), lanes)
+        low = let(multipliers(words, number, lanes), lanes, "uint32")
+        return let(low | (low << splat(16, lanes, "uint32")), lanes, "uint32")
 
-    def weight_scale(self, block: Expr, group: Expr, v: int) -> Expr | None:
-        """The scales of one vector of outputs in one group; none where a row has one scale."""
+    def _widening(self, block: Expr, run: Expr, number: Expr, v: int) -> Callable[[Expr], Expr]:
+        """What makes w + 128 of stored codes: (code - 8) * multiplier + 128 of nibbles."""
+        if not self.has_multipliers:
+            return lambda codes: codes
+        lanes, width = self.cut.lanes, QUAD * self.cut.lanes
+        multiplier = self.multiplier(block, run, number, v)
+        all_bytes = multiplier | (multiplier << splat(8, lanes, "uint32"))
+        eight = all_bytes << splat(3, lanes, "uint32")
+        offset = tirx.reinterpret(f"uint8x{width}", splat(0x80808080, lanes, "uint32") - eight)
+        offset = let(offset, width, "uint8")
+        # A product of a nibble and a multiplier stays in its byte, so two are one of 16 bits.
+        pairs = let(tirx.reinterpret(f"uint16x{2 * lanes}", multiplier), 2 * lanes, "uint16")
+
+        def widen(codes: Expr) -> Expr:
+            products = tirx.reinterpret(f"uint16x{2 * lanes}", codes) * pairs
+            return let(tirx.reinterpret(f"uint8x{width}", products) + offset, width, "uint8")
+
+        return widen
+
+    def weight_scale(self, block: Expr, run: Expr, v: int) -> Expr | None:
+        """The scales of one vector of outputs in one run; none where a row has one scale."""
         if not self.spec.format.group_size:
             return None
         lanes = self.cut.lanes
-        stored = load(self.packed[1], (block, group, index(v * lanes)), lanes)
+        stored = load(self.packed[1], (block, run, index(v * lanes)), lanes)
+        if self.has_multipliers:
+            return let(superblock_scale(stored, lanes), lanes)
         return let(tirx.Cast(f"float32x{lanes}", stored), lanes)
 
     def add_scaled(self, total: Register, dot: Expr, scale: Expr | None, x_scale: Expr) -> None:
-        """Add a group's sums, times their scales, to the sums over K."""
+        """Add the sums of a run, times their scales, to the sums over K."""
         lanes = self.cut.lanes
         both = splat(x_scale, lanes)
         if scale is not None:
@@ -189,14 +234,12 @@ class DotTiles:
         total.set(fma(tirx.Cast(f"float32x{lanes}", dot), both, total.value, lanes))
 
 
-def _largest_magnitude(values: list[Expr], lanes: int) -> Expr:
-    """The largest |value| of all lanes; NaN if any is NaN.
-
-    Without their signs, floats order as their bits do, and NaN beyond infinity. A float maximum
-    could drop a NaN, whose group would then pass as finite numbers.
-    """
-    magnitude = splat(0x7FFFFFFF, lanes, "uint32")
-    bits = [tirx.reinterpret(f"uint32x{lanes}", value) & magnitude for value in values]
-    largest = functools.reduce(maximum, bits)
-    scalar = tirx.call_llvm_pure_intrin("uint32", "llvm.vector.reduce.umax", largest)
-    return tirx.reinterpret("float32", scalar)
+def nibbles(stored: Expr, half: int, width: int) -> Expr:
+    """The low or the high nibbles of bytes, as bytes."""
+    # As words: x86 shifts no bytes, and what LLVM takes instead competes with the dot products.
+    words = width // 4
+    packed = tirx.reinterpret(f"uint32x{words}", stored)
+    if half:
+        packed = packed >> splat(4, words, "uint32")
+    packed = packed & splat(0x0F0F0F0F, words, "uint32")
+    return let(tirx.reinterpret(f"uint8x{width}", packed), width, "uint8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tvm import tirx
 
+from ingot.compile.kernels.matmul.element import group_scale
 from ingot.compile.kernels.matmul.spec import GROUP, Layout, LinearSpec
 from ingot.compile.kernels.vector_ir import (
     Buffer,
@@ -25,7 +26,7 @@ from ingot.targets.target import Target
 
 # Registers that a tile needs beside its sums, in units of the block's vectors: the widened
 # weights, then what the format keeps alive (scales, the other half of a pair).
-EXTRA_VECTORS = {"f32": 1, "f16": 1, "bf16": 2, "q8": 1, "q8_g32": 2, "q4_g32": 4}
+EXTRA_VECTORS = {"f32": 1, "f16": 1, "bf16": 2, "q8": 1, "q8_g32": 2, "q4_s128": 4}
 # One for the broadcast activation, one for whatever the register allocator needs.
 SPARE_REGISTERS = 2
 # Arm has no operands in memory: more activations are on their way.
@@ -50,7 +51,7 @@ class FloatTiles:
         self.rows = free // cut.vectors
         self.row_bytes = 4 * spec.in_features
         # Inputs whose weights one load brings.
-        self.step = 2 if self.code in ("bf16", "q4_g32") else 1
+        self.step = 2 if self.code in ("bf16", "q4_s128") else 1
 
     def prepare(self, n: Expr) -> None:
         """Nothing: the rows are read where they are."""
@@ -81,8 +82,7 @@ class FloatTiles:
         scales = []
         if group is not None:
             for v in range(vectors):
-                stored = load(self.packed[1], (block, group, index(v * lanes)), lanes)
-                scales.append(let(tirx.Cast(f"float32x{lanes}", stored), lanes))
+                scales.append(let(self._group_scales(block, group, v), lanes))
 
         def emit_step(step: Expr, inputs_of_step: int) -> None:
             where = (block, step) if group is None else (block, group, step)
@@ -102,6 +102,16 @@ class FloatTiles:
         if inputs % self.step:
             emit_step(index(inputs // self.step), inputs % self.step)
 
+    def _group_scales(self, block: Expr, group: Expr, v: int) -> Expr:
+        lanes = self.cut.lanes
+        first = index(v * lanes)
+        if not self.spec.format.superblock_size:
+            stored = load(self.packed[1], (block, group, first), lanes)
+            return tirx.Cast(f"float32x{lanes}", stored)
+        run = tirx.floordiv(group, self.cut.groups_per_run)
+        number = tirx.floormod(group, self.cut.groups_per_run)
+        return group_scale(load(self.packed[1], (block, run, first), lanes), number, lanes)
+
     def _weights(self, where: tuple[Expr, ...], v: int, scales: list[Expr]) -> list[Expr]:
         """The float32 weights of vector `v` for each input of one step."""
         lanes, weight = self.cut.lanes, self.packed[0]
@@ -114,7 +124,7 @@ class FloatTiles:
             even = pair << splat(16, lanes, "uint32")
             return [tirx.reinterpret(wide, even), tirx.reinterpret(wide, pair & high)]
         stored = load(weight, (*where, index(v * lanes)), lanes)
-        if self.code == "q4_g32":
+        if self.code == "q4_s128":
             codes = let(tirx.Cast(f"int32x{lanes}", stored), lanes, "int32")
             # (code - 8) * scale; every term is exact in float32.
             offset = let(scales[v] * splat(-8.0, lanes), lanes)

@@ -7,8 +7,16 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from ingot.compile.kernels.matmul.spec import GROUP, QUAD, Layout, groups_per_load
-from ingot.compile.kernels.vector_ir import Buffer, Expr
+from ingot.compile.kernels.matmul.spec import (
+    GROUP,
+    LARGEST_MULTIPLIER,
+    MULTIPLIER_BITS,
+    QUAD,
+    SCALE_BITS,
+    Layout,
+    groups_per_load,
+)
+from ingot.compile.kernels.vector_ir import Buffer, Expr, dtype_of, splat
 from ingot.compile.schemes import WeightFormat
 
 
@@ -21,11 +29,35 @@ def element(
     if not format.is_quantized:
         return _float_element(format.code, packed[0], block, column, k)
     integer = _integer(format.bits, cut, packed[0], block, column, k)
-    if format.group_size:
-        scale = packed[1][block, tirx.floordiv(k, GROUP), column]
+    group = tirx.floordiv(k, GROUP)
+    if format.superblock_size:
+        run = tirx.floordiv(group, cut.groups_per_run)
+        number = tirx.floormod(group, cut.groups_per_run)
+        scale = group_scale(packed[1][block, run, column], number, 1)
+    elif format.group_size:
+        scale = packed[1][block, group, column]
     else:
         scale = packed[1][block, column]
     return tirx.Cast("float32", integer) * tirx.Cast("float32", scale)
+
+
+def superblock_scale(words: Expr, lanes: int) -> Expr:
+    """The float32 scales of words of superblocks."""
+    half = tirx.Cast(dtype_of("uint16", lanes), words)
+    scale = tirx.reinterpret(dtype_of("float16", lanes), half)
+    return tirx.Cast(dtype_of("float32", lanes), scale)
+
+
+def multipliers(words: Expr, number: Expr, lanes: int) -> Expr:
+    """The multipliers of group `number` of each superblock, as uint32."""
+    shift = tirx.Cast("uint32", number * MULTIPLIER_BITS + SCALE_BITS)
+    return (words >> splat(shift, lanes)) & splat(LARGEST_MULTIPLIER, lanes, "uint32")
+
+
+def group_scale(words: Expr, number: Expr, lanes: int) -> Expr:
+    """The float32 scales of group `number` of each superblock, exactly."""
+    by = tirx.Cast(dtype_of("float32", lanes), multipliers(words, number, lanes))
+    return superblock_scale(words, lanes) * by
 
 
 def _float_element(code: str, weight: Buffer, block: Expr, column: Expr, k: Expr) -> Expr:

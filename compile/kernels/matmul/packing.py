@@ -12,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingot.compile.kernels.matmul.bfloat16 import bfloat16_to_float32, float32_to_bfloat16
-from ingot.compile.kernels.matmul.quantize import Floats, check_float16, quantize
+from ingot.compile.kernels.matmul.quantize import Quantized, check_float16, quantize
+from ingot.compile.kernels.matmul.scale_search import Floats
 from ingot.compile.kernels.matmul.spec import (
     GROUP,
+    LARGEST_MULTIPLIER,
+    MULTIPLIER_BITS,
     QUAD,
+    SCALE_BITS,
     Layout,
     LinearSpec,
     layout,
@@ -71,15 +75,28 @@ def _pack_rows(rows: Floats, spec: LinearSpec, cut: Layout) -> tuple[Array, ...]
             halves = np.pad(halves, ((0, 0), (0, missing)))
         pairs = halves.view(np.uint32).reshape(-1, nb, cut.pairs)
         return (np.ascontiguousarray(pairs.transpose(0, 2, 1)).view(np.uint16),)
-    integers, scale = quantize(rows, spec.format)
-    if spec.format.group_size:
-        scale = _by_input(scale, nb)
+    quantized = quantize(rows, spec.format)
+    integers, scale = quantized.integers, _pack_scales(quantized, spec, cut)
     if cut.dot:
         return _pack_quads(integers, spec, cut), scale
     if spec.format.bits == 8:
         return _by_input(integers, nb), scale
     codes = _by_input((integers + 8).view(np.uint8), nb)
     return codes[:, 0::2] | (codes[:, 1::2] << 4), scale
+
+
+def _pack_scales(quantized: Quantized, spec: LinearSpec, cut: Layout) -> Array:
+    """Scales of groups beside those of neighbouring outputs; a superblock's are one word."""
+    scale: Array = quantized.scale
+    if not spec.format.group_size:
+        return scale
+    if quantized.multipliers is not None:
+        words = scale.view(np.uint16).astype(np.uint32)
+        multipliers = quantized.multipliers.reshape(*scale.shape, -1).astype(np.uint32)
+        for number in range(cut.groups_per_run):
+            words |= multipliers[:, :, number] << (SCALE_BITS + MULTIPLIER_BITS * number)
+        scale = words
+    return _by_input(scale, cut.block)
 
 
 def _pack_quads(integers: NDArray[np.int8], spec: LinearSpec, cut: Layout) -> Array:
@@ -115,13 +132,22 @@ def unpack(packed: tuple[Array, ...], spec: LinearSpec, target: Target) -> Float
         values = _by_output(weight, cut).astype(np.float32)
     else:
         values = _unpack_integers(weight, spec, cut).astype(np.float32)
-        scale = packed[1].astype(np.float32)
-        if spec.format.group_size:
-            by_group = values.reshape(cut.padded_out, cut.groups, GROUP)
-            by_group *= _by_output(scale, cut)[:, :, None]
-        else:
-            values *= scale.reshape(-1, 1)
+        scale = _unpack_scales(packed[1], spec, cut)
+        values.reshape(cut.padded_out, scale.shape[1], -1)[...] *= scale[:, :, None]
     return np.ascontiguousarray(values[: spec.out_features, : spec.in_features])
+
+
+def _unpack_scales(packed: Array, spec: LinearSpec, cut: Layout) -> Floats:
+    """What the integers of each group, or of a whole row, are multiplied by: `[padded out, n]`."""
+    if not spec.format.group_size:
+        return packed.reshape(-1, 1)
+    by_output = _by_output(packed, cut)
+    if not spec.format.superblock_size:
+        return by_output.astype(np.float32)
+    scale = by_output.astype(np.uint16).view(np.float16).astype(np.float32)
+    shifts = SCALE_BITS + MULTIPLIER_BITS * np.arange(cut.groups_per_run, dtype=np.uint32)
+    multipliers = by_output[:, :, None] >> shifts & LARGEST_MULTIPLIER
+    return (scale[:, :, None] * multipliers.astype(np.float32)).reshape(cut.padded_out, -1)
 
 
 def _unpack_integers(weight: Array, spec: LinearSpec, cut: Layout) -> Array:

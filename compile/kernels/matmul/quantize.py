@@ -1,64 +1,82 @@
 """Turn rows of a float32 weight matrix into symmetric integers and their scales.
 
-The scale of a group is rounded to float16 before the integers are chosen, so the stored pair is
-the best for the scale that the kernel will really use. A float16 scale costs half a bit a weight
-(as in the common 4-bit formats); a float32 one would cost a whole bit and win nothing, because
-the integers round a thousand times more coarsely.
+A scale is rounded to float16 before the integers are chosen, so the stored pair is the best for
+the scale that the kernel will really use. A float16 scale costs half a bit a weight in groups of 32
+(as in the common formats); a float32 one would cost a whole bit and win nothing, because the
+integers round a thousand times more coarsely.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingot.compile.kernels.matmul.scale_search import (
+    Codes,
+    Floats,
     invert_scales,
     round_to_codes,
     search_scales,
 )
 from ingot.compile.kernels.matmul.spec import GROUP
+from ingot.compile.kernels.matmul.superblocks import search_superblocks
 from ingot.compile.schemes import WeightFormat
 from ingot.errors import CompileError
 
-Floats = NDArray[np.float32]
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A matrix as integers: w = integer * multiplier * scale, and no multiplier is a 1."""
+
+    integers: NDArray[np.int8]  # [rows, padded in]
+    scale: NDArray[np.floating]  # [rows, groups], [rows, superblocks] or [rows, 1] a row
+    multipliers: NDArray[np.uint8] | None = None  # [rows, groups] where there are superblocks
+
+    def group_scales(self) -> NDArray[np.floating]:
+        """What the integers of each group are multiplied by, `[rows, groups]`; exact."""
+        if self.multipliers is None:
+            return self.scale
+        rows, superblocks = self.scale.shape
+        by_superblock = self.multipliers.reshape(rows, superblocks, -1).astype(np.float16)
+        return (by_superblock * self.scale[:, :, None]).reshape(rows, -1)
 
 
-def quantize(weight: Floats, format: WeightFormat) -> tuple[NDArray[np.int8], NDArray[np.floating]]:
-    """Integers `[rows, padded in]` and scales `[rows, groups]` or `[rows]` with w = q * scale.
+def quantize(weight: Floats, format: WeightFormat) -> Quantized:
+    """Round `weight` `[rows, in]`; inputs are padded with zeros to whole groups or superblocks.
 
-    8 bits: -127..127, plain scale = largest magnitude / 127. 4 bits: -8..7, plain scale = the value
-    of the largest magnitude / -8 with its sign, so that it is exact and all 16 codes are used. A
-    group's scale is then searched for around the plain one (`scale_search.py`); a row's is plain.
+    8 bits: -127..127, plain scale = largest magnitude / 127; a group's is then searched for around
+    it, a row's is plain (`scale_search.py`). 4 bits: -8..7 (`superblocks.py`).
     """
     rows, inputs = weight.shape
-    groups = -(-inputs // GROUP)
-    padded = groups * GROUP if format.group_size else inputs
+    unit = format.superblock_size or format.group_size
+    padded = -(-inputs // unit) * unit if unit else inputs
     if padded != inputs:
         weight = np.pad(weight, ((0, 0), (0, padded - inputs)))
+    check_finite(weight)
+    if format.superblock_size:
+        superblocks = weight.reshape(-1, format.superblock_size // GROUP, GROUP)
+        integers, scale, multipliers = search_superblocks(superblocks)
+        by_row = (rows, -1)
+        return Quantized(
+            integers.reshape(rows, padded), scale.reshape(by_row), multipliers.reshape(by_row)
+        )
+    codes = Codes(-127, 127)
     grouped = weight.reshape(rows, -1, format.group_size or padded)
-    highest, lowest = grouped.max(-1), grouped.min(-1)
-    check_finite(highest, lowest)
-    if format.bits == 4:
-        scale = np.where(highest > -lowest, highest, lowest) / np.float32(-8)
-        low, high = -8, 7
-    else:
-        scale = np.maximum(highest, -lowest) / np.float32(127)
-        low, high = -127, 127
+    scale = np.abs(grouped).max(-1) / np.float32(codes.high)
     if format.group_size:
         check_float16(scale)
         plain = scale.astype(np.float16).reshape(-1)
-        groups_of_all = grouped.reshape(-1, format.group_size)
-        found = search_scales(groups_of_all, plain, format.bits, low, high)
-        scale = found.reshape(scale.shape)
-    codes = np.empty_like(grouped)
-    round_to_codes(grouped, invert_scales(scale)[:, :, None], low, high, codes)
-    integers = codes.astype(np.int8).reshape(rows, padded)
-    return integers, scale if format.group_size else scale[:, 0]
+        scale = search_scales(grouped.reshape(-1, GROUP), plain, codes).reshape(scale.shape)
+    rounded = np.empty_like(grouped)
+    round_to_codes(grouped, invert_scales(scale)[:, :, None], codes, rounded)
+    return Quantized(rounded.astype(np.int8).reshape(rows, padded), scale)
 
 
-def check_finite(highest: Floats, lowest: Floats) -> None:
+def check_finite(weight: Floats) -> None:
     """Refuse weights with a NaN or an infinity: no scale fits them."""
-    if not (np.isfinite(highest).all() and np.isfinite(lowest).all()):
+    if not (np.isfinite(weight.max(initial=0)) and np.isfinite(weight.min(initial=0))):
         raise CompileError("a weight matrix holds NaN or infinite values; they can't be quantized")
 
 

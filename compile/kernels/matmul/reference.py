@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingot.compile.kernels.matmul.bfloat16 import bfloat16_to_float32, float32_to_bfloat16
-from ingot.compile.kernels.matmul.quantize import Floats, quantize
-from ingot.compile.kernels.matmul.spec import GROUP, Activations
+from ingot.compile.kernels.matmul.quantize import quantize
+from ingot.compile.kernels.matmul.scale_search import Floats
+from ingot.compile.kernels.matmul.spec import Activations
 from ingot.compile.schemes import WeightFormat
 
-# A group whose largest magnitude is below this is taken as zero: its inverse would overflow.
-SMALLEST_GROUP_MAXIMUM = 1e-30
+# Values whose largest magnitude is below this are taken as zero: its inverse would overflow.
+SMALLEST_RUN_MAXIMUM = 1e-30
 
 
 def round_weight(weight: Floats, format: WeightFormat) -> NDArray[np.float64]:
@@ -25,19 +26,20 @@ def round_weight(weight: Floats, format: WeightFormat) -> NDArray[np.float64]:
     if not format.is_quantized:
         dtype = {"f32": np.float32, "f16": np.float16}[format.code]
         return weight.astype(dtype).astype(np.float64)
-    integers, scale = quantize(weight, format)
-    rows, padded = integers.shape
-    by_scale = integers.reshape(rows, -1, format.group_size or padded).astype(np.float64)
-    values = by_scale * scale.astype(np.float64).reshape(rows, -1, 1)
+    quantized = quantize(weight, format)
+    rows, padded = quantized.integers.shape
+    scale = quantized.group_scales().astype(np.float64).reshape(rows, -1, 1)
+    values = quantized.integers.reshape(rows, scale.shape[1], -1) * scale
     return values.reshape(rows, padded)[:, : weight.shape[1]]
 
 
-def round_activations(x: Floats) -> NDArray[np.float64]:
-    """Round each token's groups of 32 values to -127..127 steps of their own scale."""
+def round_activations(x: Floats, format: WeightFormat) -> NDArray[np.float64]:
+    """Round the values of each token that share a scale to -127..127 steps of it."""
     tokens, inputs = x.shape
-    grouped = np.pad(x, ((0, 0), (0, -inputs % GROUP))).reshape(tokens, -1, GROUP)
+    run = format.activation_run
+    grouped = np.pad(x, ((0, 0), (0, -inputs % run))).reshape(tokens, -1, run)
     largest = np.abs(grouped).max(-1, keepdims=True)
-    tiny = largest <= np.float32(SMALLEST_GROUP_MAXIMUM)
+    tiny = largest <= np.float32(SMALLEST_RUN_MAXIMUM)
     inverse = np.where(tiny, np.float32(0), np.float32(127) / np.where(tiny, 1, largest))
     integers = np.rint(grouped * inverse.astype(np.float32))
     scale = largest * np.float32(1 / 127)
@@ -60,7 +62,7 @@ def linear(
 def round_inputs(x: Floats, format: WeightFormat, activations: Activations) -> NDArray[np.float64]:
     """What the kernel of a weight in `format` multiplies with it, of `effective_activations`."""
     if activations == "int8":
-        return round_activations(x)
+        return round_activations(x, format)
     if activations == "bfloat16":
         return bfloat16_to_float32(float32_to_bfloat16(x)).astype(np.float64)
     return x.astype(activations).astype(np.float64)

@@ -13,12 +13,16 @@ row-major, `[out, in]`.
                                                       padded to 16 pairs where tiles multiply them
     q8              weight [blocks, in, nb] int8      scale [blocks, nb] float32
     q8_g32          weight [blocks, groups, 32, nb]   scale [blocks, groups, nb] float16
-    q4_g32          weight [blocks, groups, 16, nb]   byte i: input 2i low nibble, 2i+1 high nibble
+    q4_s128         weight [blocks, groups, 16, nb]   byte i: input 2i low nibble, 2i+1 high nibble
+                    scale [blocks, superblocks, nb] uint32
 
 `dot` layouts (activations int8, multiplied four at a time): unsigned, w + 128 or w + 8
 
     q8, q8_g32      weight [blocks, groups, 8, 4*nb] uint8    quad j: inputs 4j..4j+3 of each output
-    q4_g32          weight [blocks, groups, 4, 4*nb] uint8    quad j low nibble, quad j + 4 high
+    q4_s128         weight [blocks, groups, 4, 4*nb] uint8    quad j low nibble, quad j + 4 high
+
+The scales of a superblock are one word: its float16 scale in the low half, and above it the 4-bit
+multipliers of its four groups, the first one lowest. Groups are padded to whole superblocks.
 
 `tensor` layouts (a GPU's tensor cores), `[out, ...]`. The four lanes of a warp that share a row
 each take 8 inputs of a group, and load 16 bytes: 1 group of 16-bit weights, 2 of 8-bit, 4 of 4-bit
@@ -26,7 +30,7 @@ ones. Groups are padded to whole loads, two at least. `scale [out, groups]`, for
 
     f16, bf16       weight [out, 32*groups]
     q8, q8_g32      weight [out, groups/2, 4 lanes, 2 groups, 8]
-    q4_g32          weight [out, groups/4, 4 lanes, 4 groups, 4]  inputs 0 2, 4 6, 1 3, 5 7 of the 8
+    q4_s128         weight [out, groups/4, 4 lanes, 4 groups, 4]  inputs 0 2, 4 6, 1 3, 5 7 of the 8
 """
 
 from __future__ import annotations
@@ -40,8 +44,11 @@ from ingot.targets.target import Target
 
 Activations = Literal["float32", "float16", "bfloat16", "int8"]
 
-# Inputs that share one activation scale, and one weight scale in the group formats.
+# Inputs that share one weight scale in the group formats.
 GROUP = 32
+# A superblock's word: its scale, above it the multipliers of its groups.
+SCALE_BITS, MULTIPLIER_BITS = 16, 4
+LARGEST_MULTIPLIER = (1 << MULTIPLIER_BITS) - 1
 # Inputs that one int8 dot-product instruction sums into a lane.
 QUAD = 4
 # Pairs of bfloat16 that a matrix tile (AMX) is deep.
@@ -91,7 +98,8 @@ class Layout:
     vectors: int  # vector registers across one block
     block: int  # output features in one block
     blocks: int
-    groups: int  # runs of GROUP inputs, the last one padded with zeros
+    groups: int  # runs of GROUP inputs, the last ones padded with zeros
+    groups_per_run: int  # groups whose activations, if int8, share one scale
     pairs: int  # of inputs, the last ones padded with zeros
     dot: bool  # int8 dot-product layout
     tensor: bool  # for tensor cores
@@ -167,10 +175,11 @@ def groups_per_load(format: WeightFormat) -> int:
 def layout(spec: LinearSpec, target: Target) -> Layout:
     """Cut `spec` into blocks for the vector registers of `target`."""
     assert spec.format.group_size in (0, GROUP), spec.format
+    together = spec.format.activation_run // GROUP
     block = max(1, target.float32_lanes * VECTORS)
     tensor = has_tensor_layout(spec, target)
     groups = -(-spec.in_features // GROUP)
-    whole = max(2, groups_per_load(spec.format)) if tensor else 1
+    whole = max(2, groups_per_load(spec.format)) if tensor else together
     pairs = -(-spec.in_features // 2)
     if has_bfloat16_tiles(target):
         pairs = -(-pairs // PAIRS_OF_TILE) * PAIRS_OF_TILE
@@ -180,6 +189,7 @@ def layout(spec: LinearSpec, target: Target) -> Layout:
         block=block,
         blocks=-(-spec.out_features // block),
         groups=-(-groups // whole) * whole,
+        groups_per_run=together,
         pairs=pairs,
         dot=effective_activations(spec, target) == "int8",
         tensor=tensor,
@@ -197,14 +207,17 @@ def packed_tensors(spec: LinearSpec, target: Target) -> tuple[PackedTensor, ...]
         ("bf16", False): ("uint16", (cut.pairs, 2 * cut.block)),
         ("q8", False): ("int8", (spec.in_features, cut.block)),
         ("q8_g32", False): ("int8", (cut.groups, GROUP, cut.block)),
-        ("q4_g32", False): ("uint8", (cut.groups, GROUP // 2, cut.block)),
+        ("q4_s128", False): ("uint8", (cut.groups, GROUP // 2, cut.block)),
         ("q8", True): ("uint8", (cut.groups, GROUP // QUAD, QUAD * cut.block)),
         ("q8_g32", True): ("uint8", (cut.groups, GROUP // QUAD, QUAD * cut.block)),
-        ("q4_g32", True): ("uint8", (cut.groups, GROUP // QUAD // 2, QUAD * cut.block)),
+        ("q4_s128", True): ("uint8", (cut.groups, GROUP // QUAD // 2, QUAD * cut.block)),
     }[spec.format.code, cut.dot]
     weight = PackedTensor("weight", dtype, (cut.blocks, *rows))
     if not spec.format.is_quantized:
         return (weight,)
+    if spec.format.superblock_size:
+        words = (cut.blocks, cut.groups // cut.groups_per_run, cut.block)
+        return (weight, PackedTensor("scale", "uint32", words))
     if spec.format.group_size:
         return (weight, PackedTensor("scale", "float16", (cut.blocks, cut.groups, cut.block)))
     return (weight, PackedTensor("scale", "float32", (cut.blocks, cut.block)))

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingot.compile.kernels.matmul.bfloat16 import bfloat16_to_float32, float32_to_bfloat16
-from ingot.compile.kernels.matmul.quantize import Floats, check_float16, quantize
+from ingot.compile.kernels.matmul.quantize import check_float16, quantize
+from ingot.compile.kernels.matmul.scale_search import Floats
 from ingot.compile.kernels.matmul.spec import GROUP, Layout, LinearSpec, groups_per_load
 
 Array = NDArray[Any]
@@ -30,12 +31,12 @@ def pack_for_tensor_cores(rows: Floats, spec: LinearSpec, cut: Layout) -> tuple[
         return (rows.astype(np.float16),)
     if code == "bf16":
         return (float32_to_bfloat16(rows),)
-    integers, scale = quantize(rows, spec.format)
-    lanes = _swap_groups_and_lanes(integers, cut, groups_per_load(spec.format))
+    quantized = quantize(rows, spec.format)
+    lanes = _swap_groups_and_lanes(quantized.integers, cut, groups_per_load(spec.format))
     if spec.format.bits == 4:
         codes = (lanes[..., CODE_INPUTS] + 8).view(np.uint8)
         lanes = codes[..., 0::2] | (codes[..., 1::2] << 4)
-    return np.ascontiguousarray(lanes), scale.reshape(len(rows), -1)
+    return np.ascontiguousarray(lanes), quantized.group_scales().reshape(len(rows), -1)
 
 
 def unpack_for_tensor_cores(packed: tuple[Array, ...], spec: LinearSpec, cut: Layout) -> Floats:

@@ -38,7 +38,7 @@ def run(folder: Path, driver: Path, **more: str) -> "subprocess.CompletedProcess
 
 
 def test_kernels_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = ("linear q4_g32", "attention bfloat16")
+    wanted = ("linear q4_s128", "attention bfloat16")
     monkeypatch.setattr(
         module,
         "make_cases",

@@ -48,7 +48,7 @@ ON_BOTH = pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 @ON_BOTH
 @pytest.mark.parametrize("gate", ["", "silu"])
 @pytest.mark.parametrize(
-    ("format", "multiply"), [("f16", "HMMA.16816.F32"), ("q4_g32", "HMMA.16816.F32.BF16")]
+    ("format", "multiply"), [("f16", "HMMA.16816.F32"), ("q4_s128", "HMMA.16816.F32.BF16")]
 )
 def test_linear(format: str, multiply: str, gate: str, arch: str, tmp_path: Path) -> None:
     spec = LinearSpec(256, 640, FORMATS[format], "int8", False, gate)

@@ -18,7 +18,7 @@ AVX2 = resolve_target("cpu:x86-64-v3")
 
 @pytest.mark.parametrize(
     ("target", "code", "arithmetic"),
-    [(ZEN4, "q8_g32", "int8"), (AVX2, "q8_g32", "float32"), (AVX2, "q4_g32", "int8")],
+    [(ZEN4, "q8_g32", "int8"), (AVX2, "q8_g32", "float32"), (AVX2, "q4_s128", "int8")],
 )
 def test_a_matmul_multiplies_in_what_the_target_has(target, code, arithmetic) -> None:  # type: ignore[no-untyped-def]
     cost = cost_of("matmul", LinearSpec(96, 64, FORMATS[code], "int8", False), target)

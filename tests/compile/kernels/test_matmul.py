@@ -25,8 +25,8 @@ GPU_SIZES, GPU_ROWS = ((31, 37), (100, 300)), (0, 1, 3, 9, 17, 130)
 TARGETS = load_targets()
 CASES = [
     *itertools.product(("cpu:x86-64-v3", "cpu:znver4"), FORMATS, ("float32",)),
-    *itertools.product(("cpu:znver4",), ("q8", "q8_g32", "q4_g32"), ("int8",)),
-    *itertools.product(("cpu:x86-64-v3", "cpu:x86-64-v4"), ("q4_g32",), ("int8",)),
+    *itertools.product(("cpu:znver4",), ("q8", "q8_g32", "q4_s128"), ("int8",)),
+    *itertools.product(("cpu:x86-64-v3", "cpu:x86-64-v4"), ("q4_s128",), ("int8",)),
     *itertools.product(("cuda:sm_90",), FORMATS, ("int8",)),
 ]
 
@@ -76,8 +76,8 @@ def test_linear_is_its_reference_and_rows_are_independent(
 @pytest.mark.parametrize(
     ("target_name", "code"),
     [
-        *itertools.product(("wide",), ("f32", "bf16", "q8", "q4_g32")),
-        *itertools.product(("gpu",), ("f16", "q8", "q4_g32")),
+        *itertools.product(("wide",), ("f32", "bf16", "q8", "q4_s128")),
+        *itertools.product(("gpu",), ("f16", "q8", "q4_s128")),
     ],
 )
 def test_a_gate_is_applied_to_the_same_sums(
@@ -113,11 +113,11 @@ def test_linear_compiles_for_other_targets(target_name: str, code: str) -> None:
 @pytest.mark.parametrize(
     ("target_name", "used"),
     [
-        ("cpu:x86-64-v3", {"q4_g32"}),
-        ("cpu:x86-64-v4", {"q4_g32"}),
-        ("cpu:cascadelake", {"q8", "q8_g32", "q4_g32"}),
-        ("cpu:znver4", {"q8", "q8_g32", "q4_g32"}),
-        ("cpu:neoverse-n1", {"q8", "q8_g32", "q4_g32"}),
+        ("cpu:x86-64-v3", {"q4_s128"}),
+        ("cpu:x86-64-v4", {"q4_s128"}),
+        ("cpu:cascadelake", {"q8", "q8_g32", "q4_s128"}),
+        ("cpu:znver4", {"q8", "q8_g32", "q4_s128"}),
+        ("cpu:neoverse-n1", {"q8", "q8_g32", "q4_s128"}),
     ],
 )
 def test_int8_is_used_where_an_instruction_gains_by_it(target_name: str, used: set[str]) -> None:
@@ -129,7 +129,7 @@ def test_int8_is_used_where_an_instruction_gains_by_it(target_name: str, used: s
 
 def test_rows_that_are_no_numbers_show(wide_target: Target) -> None:
     """A NaN or an infinity in a row makes that row NaN, and no other; int8 would hide it."""
-    spec = LinearSpec(32, 96, FORMATS["q4_g32"], "int8", False)
+    spec = LinearSpec(32, 96, FORMATS["q4_s128"], "int8", False)
     x = float32(4, 96, seed=3)
     x[1, 40], x[3, 95] = np.nan, np.inf
     run = compile_kernel(matmul.build(spec, wide_target), wide_target)
@@ -141,7 +141,7 @@ def test_rows_that_are_no_numbers_show(wide_target: Target) -> None:
 
 def test_pair_dot_holds_the_largest_sum(narrow_target: Target) -> None:
     """Every code 15 and every activation 127: the int16 lanes are as full as they can be."""
-    spec = LinearSpec(16, 64, FORMATS["q4_g32"], "int8", False)
+    spec = LinearSpec(16, 64, FORMATS["q4_s128"], "int8", False)
     weight = np.full((16, 64), 7.0, np.float32)
     weight[:, ::32] = -8.0  # makes the scale 1
     x = np.ones((3, 64), np.float32)
@@ -154,7 +154,7 @@ def test_pair_dot_holds_the_largest_sum(narrow_target: Target) -> None:
 
 def test_extreme_activations_stay_finite(wide_target: Target) -> None:
     """Groups of denormals, of one huge value, of zeros."""
-    spec = LinearSpec(32, 96, FORMATS["q4_g32"], "int8", False)
+    spec = LinearSpec(32, 96, FORMATS["q4_s128"], "int8", False)
     weight = float32(32, 96, seed=1)
     x = np.zeros((3, 96), np.float32)
     x[0] = 1e-42

@@ -83,7 +83,7 @@ def normal(*shape: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-@pytest.mark.parametrize("code", ["bf16", "q8", "q4_g32"])
+@pytest.mark.parametrize("code", ["bf16", "q8", "q4_s128"])
 def test_tiles_are_the_reference_and_rows_are_independent(code: str, target: Target) -> None:
     for number, (outputs, inputs) in enumerate(SIZES):
         has_bias = number % 2 == 0
@@ -103,7 +103,7 @@ def test_tiles_are_the_reference_and_rows_are_independent(code: str, target: Tar
             np.testing.assert_array_equal(got, whole[:n])
 
 
-@pytest.mark.parametrize("code", ["q8_g32", "q4_g32"])
+@pytest.mark.parametrize("code", ["q8_g32", "q4_s128"])
 def test_bytes_give_the_bits_that_vectors_give(code: str, target: Target) -> None:
     """From the same packed weights."""
     spec = LinearSpec(64, 160, FORMATS[code], "int8", False)
@@ -115,7 +115,7 @@ def test_bytes_give_the_bits_that_vectors_give(code: str, target: Target) -> Non
     np.testing.assert_array_equal(by_tiles, by_vectors)
 
 
-@pytest.mark.parametrize("code", ["bf16", "q4_g32"])
+@pytest.mark.parametrize("code", ["bf16", "q4_s128"])
 def test_a_gate_is_applied_to_the_same_sums(code: str, target: Target) -> None:
     plain = LinearSpec(96, 96, FORMATS[code], "int8", True)
     gated = replace(plain, gate="relu")

@@ -71,10 +71,10 @@ def on_this_machine(name: str, narrow: Target) -> Target:
 @pytest.mark.parametrize(
     ("target_name", "code", "intrinsic"),
     [
-        ("cpu:neoverse-n1", "q4_g32", "sdot"),
+        ("cpu:neoverse-n1", "q4_s128", "sdot"),
         ("cpu:neoverse-n1", "q8", "sdot"),
         ("cpu:neoverse-n1", "q8_g32", "sdot"),
-        ("cpu:neoverse-v1", "q4_g32", "usdot"),
+        ("cpu:neoverse-v1", "q4_s128", "usdot"),
         ("cpu:neoverse-v1", "q8", "usdot"),
         ("cpu:neoverse-n1", "bf16", None),
         ("cpu:neoverse-n1", "f16", None),

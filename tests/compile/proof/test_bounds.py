@@ -44,7 +44,7 @@ def test_scheme_as_it_is(name: str) -> None:
 
 
 def test_kept_tensors_of_fewer_bits_widen_the_bounds() -> None:
-    widened = bounds_for(record("f32", lm_head="q4_g32"))
+    widened = bounds_for(record("f32", lm_head="q4_s128"))
     assert replace(widened, reason="") == replace(BOUNDS["w4"], reason="")
     assert bounds_for(record("w4", lm_head="f32")) == BOUNDS["w4"]
 

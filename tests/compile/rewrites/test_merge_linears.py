@@ -88,7 +88,7 @@ def test_only_equal_formats_merge() -> None:
         return relax.Tuple([first, linear(emit, x, k), third])
 
     def format_of(weights: list[Var], _role: str) -> str:
-        return "f16" if weights[0].name == "k" else "q4_g32"
+        return "f16" if weights[0].name == "k" else "q4_s128"
 
     module = trace(before, X, QKV)
     check_rewrite(module, merge_linears(module, format_of), trace(expected, X, QKV))

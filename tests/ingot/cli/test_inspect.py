@@ -51,7 +51,7 @@ def artifact(tmp_path: Path) -> Path:
         target=TargetRecord(name="cuda:sm_90", kind="cuda", cuda_arch="sm_90", page_size_tokens=32),
         scheme=SchemeRecord(
             name="w4",
-            linear="q4_g32",
+            linear="q4_s128",
             embedding="q8_g32",
             head="q8_g32",
             kv_dtype="bfloat16",
