@@ -12,6 +12,7 @@ from ingot.compile.schemes import SCHEMES
 from ingot.errors import ArtifactTargetError, UsageError
 from ingot.runtime.artifact.machine import check_target, detect_machine
 from ingot.runtime.artifact.manifest import (
+    CODE_NAME,
     Manifest,
     ProofRecord,
     TargetRecord,
@@ -116,7 +117,7 @@ def compile_model(
                 max_context_tokens=max_context_tokens,
                 trust_remote_code=trust_remote_code,
             )
-        compiled = compile_graph(captured, options, folder.path / "model.so", observer)
+        compiled = compile_graph(captured, options, folder.path / CODE_NAME, observer)
         gc.collect()
         with observer.stage("weights"):
             manifest = write_artifact(

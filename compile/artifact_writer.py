@@ -24,8 +24,6 @@ from ingot.models.weights import WeightReader
 from ingot.runtime.artifact import manifest as records
 from ingot.runtime.artifact.weights_file import TensorSpec, WeightsWriter
 
-CODE_NAME = "model.so"
-
 
 class ArtifactFolder:
     """A temporary folder beside `out` that takes its place when all is written.
@@ -103,7 +101,7 @@ def write_artifact(
     """Stream the weights and write the manifest beside the code, which is there already."""
     written, weight_files = _write_weights(folder, reader, compiled.weights, observer)
     target = options.target
-    names = [CODE_NAME]
+    names = [records.CODE_NAME]
     if target.kind == "cuda":
         names += records.device_code_names(target.archs)
     for file in tokenizer_files(source.path):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ingot.cli.options import AllowPickle, Json, TrustRemoteCode
+from ingot.cli.options import AllowPickle, Json, TrustRemoteCode, output_folder
 
 Model = Annotated[
     str, typer.Argument(help="Hub id, folder of a checkpoint, or `demo`, which is embedded.")
@@ -46,7 +46,7 @@ def compile_model(
         list[str] | None, typer.Option(metavar="REWRITE", help="Leave a rewrite out. Repeatable.")
     ] = None,
     dump: Annotated[
-        Path | None, typer.Option(help="Write the IR after every stage to this folder.")
+        Path | None, output_folder("Write the IR after every stage to this folder.")
     ] = None,
     max_context: Annotated[
         int | None, typer.Option(min=1, help="Longest context in tokens. [default: the model's]")

@@ -35,6 +35,11 @@ def output_file(help_text: str) -> Any:
     return typer.Option(help=help_text, dir_okay=False, callback=_check_place)
 
 
+def output_folder(help_text: str) -> Any:
+    """The same for a folder."""
+    return typer.Option(help=help_text, file_okay=False, callback=_check_place)
+
+
 def _check_place(path: Path | None) -> Path | None:
     if path is not None:
         place = next(parent for parent in path.absolute().parents if parent.exists())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ingot.cli.options import Json, Threads, num_threads
+from ingot.cli.options import Json, Threads, num_threads, output_folder
 
 
 def tune(
@@ -15,7 +15,7 @@ def tune(
     threads: Threads = None,
     repeat: Annotated[int, typer.Option(min=1, help="Timed calls of each candidate.")] = 30,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write to instead of the user's own.")
+        Path | None, output_folder("Folder to write to instead of the user's own.")
     ] = None,
     as_json: Json = False,
 ) -> None:

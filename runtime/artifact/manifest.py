@@ -20,9 +20,8 @@ from ingot.runtime.artifact.work import Amount, Count, WorkRecord
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 CODE_NAME = "model.so"
-
-
 LAUNCHES_NAME = "kernels.json"
+_MAKE_ONE = "make one with `ingot compile MODEL --out FOLDER`"
 
 
 def cubin_name(cuda_arch: str) -> str:
@@ -258,7 +257,7 @@ def parse_manifest(text: str, where: Path) -> Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest alone, whatever the machine: what `ingot inspect` shows."""
     if not folder.exists():
-        raise ArtifactError(f"there is no artifact at {folder}")
+        raise ArtifactError(f"there is no artifact at {folder}", _MAKE_ONE)
     if not folder.is_dir():
         raise ArtifactError(f"{folder} is a file; an artifact is a folder with a {MANIFEST_NAME}")
     path = folder / MANIFEST_NAME
@@ -267,7 +266,7 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise ArtifactError(
             f"{folder} has no {MANIFEST_NAME}, so it is not an artifact",
-            hint="make one with `ingot compile MODEL --out FOLDER`",
+            hint=_MAKE_ONE,
         ) from None
     except UnicodeDecodeError as error:
         raise ArtifactCorruptError(f"{path} is not UTF-8 ({error.reason})") from None
