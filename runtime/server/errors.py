@@ -31,6 +31,8 @@ TYPES = {
     501: "not_implemented_error",
     503: "service_unavailable_error",
 }
+# What FastAPI says of a body that its JSON reader raised anything but a JSON error on.
+UNREADABLE = "There was an error parsing the body"
 
 
 class ErrorDetail(TypedDict):
@@ -141,6 +143,8 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     message = str(error.detail)
     if error.status_code == 404 and message == "Not Found":
         message = f"there is no {request.url.path} on this server"
+    elif message == UNREADABLE:
+        message = "the body is not JSON in UTF-8, or is nested too deeply"
     elif error.status_code == 405:
         message = f"{request.url.path} does not take {request.method}"
     return ApiError(error.status_code, message, headers=error.headers).response()

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -106,13 +107,16 @@ def test_the_start_says_how_to_ask(running: ServerProcess) -> None:
     assert json.loads(done.stdout)["choices"][0]["text"]
 
 
-def test_the_documents_example_runs(
-    running: ServerProcess, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("document", ["serving.md", "structured-output.md"])
+def test_the_documents_examples_run(
+    running: ServerProcess, capsys: pytest.CaptureFixture[str], document: str
 ) -> None:
-    document = Path(__file__).resolve().parents[2] / "docs/serving.md"
-    (example,) = re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+    text = (Path(__file__).resolve().parents[2] / "docs" / document).read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (example,) = (code for code in examples if "http://127.0.0.1:8000" in code)
     example = example.replace("http://127.0.0.1:8000", running.url)
     example = example.replace("unused without --api-key", "a-long-key")
+    # The demo model would write on for long.
     exec(example.replace("stream=True", "stream=True, max_tokens=8, seed=1"), {})
     assert capsys.readouterr().out
 
@@ -329,6 +333,15 @@ def test_hostile_requests_harm_nobody(running: ServerProcess, fields: dict[str, 
     headers = {"Authorization": "Bearer a-long-key"}
     response = httpx.post(f"{running.url}/v1/completions", json=body, headers=headers, timeout=30)
     assert response.status_code in (200, 400), response.text
+    assert httpx.get(f"{running.url}/health").status_code == 200
+
+
+def test_long_headers_are_refused(running: ServerProcess) -> None:
+    url = httpx.URL(running.url)
+    assert url.port is not None
+    with socket.create_connection((url.host, url.port), timeout=20) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 70_000)
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
     assert httpx.get(f"{running.url}/health").status_code == 200
 
 
