@@ -46,9 +46,16 @@ def resolve_target(name: str, cpu: Cpu | None = None) -> Target:
 
 def merge_gpus(targets: list[Target]) -> Target:
     """One target whose code all of these GPUs run: how the oldest works, within the least room."""
-    by_age = sorted({target.cuda_arch: target for target in targets}.values(), key=_age)
-    if len(by_age) == 1:
-        return by_age[0]
+    by_arch = {target.cuda_arch: target for target in targets}
+    if len(by_arch) == 1:
+        return targets[0]
+    alone = next((arch for arch in by_arch if arch.endswith("a")), None)
+    if alone is not None:
+        raise TargetError(
+            f"cuda:{alone} is compiled alone: no other GPU runs its kernels",
+            f"cuda:{alone.removesuffix('a')} goes with others",
+        )
+    by_age = sorted(by_arch.values(), key=_age)
     archs = tuple(target.cuda_arch for target in by_age)
     return replace(
         by_age[0],

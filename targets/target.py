@@ -42,6 +42,7 @@ class Target:
     shared_memory_bytes: int = 0
     # One a kernel: tiles of 8 rows of x, warps across features and along inputs, inputs staged
     matmul_few_rows: tuple[tuple[int, int, int, int], ...] = ()
+    matmul_many_rows: str = "mma"  # what more rows are multiplied with: "mma" or "wgmma"
 
     def __post_init__(self) -> None:
         if self.kind not in ("cpu", "cuda"):

@@ -139,3 +139,52 @@ INGOT_DEVICE int ingot_is_last(unsigned *counter, int blocks) {
   __threadfence();
   return is_last;
 }
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+// wgmma.m64n128k16: a warpgroup's 64 rows of A, in registers as those of mma.sync, by 128 columns of
+// B in shared memory; c0..c3 of every 8 columns as those of mma.sync. It runs while the threads go on.
+#define INGOT_SUMS(c) INGOT_16(c, 0), INGOT_16(c, 16), INGOT_16(c, 32), INGOT_16(c, 48)
+#define INGOT_16(c, i) INGOT_4(c, i), INGOT_4(c, i + 4), INGOT_4(c, i + 8), INGOT_4(c, i + 12)
+#define INGOT_4(c, i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3])
+
+// What was copied to shared memory is for tensor cores to read, after the next barrier.
+INGOT_DEVICE void ingot_share_with_tensor_cores() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// The words are computed when this is passed, and the sums by whoever names them.
+INGOT_DEVICE void ingot_hold(unsigned *words) {
+  asm volatile("" : "+r"(words[0]), "+r"(words[1]), "+r"(words[2]), "+r"(words[3]) :: "memory");
+}
+
+INGOT_DEVICE void ingot_warpgroup_arrive(float *c) {
+  asm volatile("wgmma.fence.sync.aligned;" : INGOT_SUMS(c) :: "memory");
+}
+
+// Ends what was begun; only now the sums are there.
+INGOT_DEVICE void ingot_warpgroup_wait(float *c) {
+  asm volatile("wgmma.commit_group.sync.aligned;\n"
+               "wgmma.wait_group.sync.aligned 0;" : INGOT_SUMS(c) :: "memory");
+}
+
+// Begins C = A B, or C += A B. Of B, 8 columns by 8 k lie together (128 bytes), the next 8 columns
+// come after them, the next 8 k after all 128 columns.
+#define INGOT_WARPGROUP_MULTIPLY(type)                                                             \
+  INGOT_DEVICE void ingot_warpgroup_multiply_##type(float *c, unsigned a0, unsigned a1,            \
+                                                    unsigned a2, unsigned a3, const void *b,       \
+                                                    int adds) {                                    \
+    const unsigned long long start = (unsigned)__cvta_generic_to_shared(b) >> 4;                   \
+    const unsigned long long layout = (2048ull >> 4) << 16 | (128ull >> 4) << 32;                  \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"                                      \
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32." #type "." #type " {"               \
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "\
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "\
+                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "\
+                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"\
+                 "}, {%64, %65, %66, %67}, %68, p, 1, 1, 0;\n}"                                    \
+                 : INGOT_SUMS(c)                                                                   \
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(start | layout), "r"(adds));            \
+  }
+INGOT_WARPGROUP_MULTIPLY(f16)
+INGOT_WARPGROUP_MULTIPLY(bf16)
+#endif

@@ -48,8 +48,8 @@ def detect_cuda_arch() -> str | None:
 
 
 def _capability(arch: str) -> tuple[int, int]:
-    """`sm_103` -> (10, 3)."""
-    return divmod(int(arch.removeprefix("sm_")), 10)
+    """`sm_103` -> (10, 3). The `a` of `sm_90a` says that no other GPU runs its code."""
+    return divmod(int(arch.removeprefix("sm_").removesuffix("a")), 10)
 
 
 def device_code_for(gpu: str, archs: Sequence[str]) -> str | None:
@@ -61,9 +61,11 @@ def device_code_for(gpu: str, archs: Sequence[str]) -> str | None:
     major, minor = _capability(gpu)
     for arch in reversed(archs):
         its_major, its_minor = _capability(arch)
-        if its_major == major and its_minor <= minor:
+        if its_major == major and (
+            its_minor == minor if arch.endswith("a") else its_minor <= minor
+        ):
             return cubin_name(arch)
-    if archs and _capability(archs[-1]) <= (major, minor):
+    if archs and not archs[-1].endswith("a") and _capability(archs[-1]) <= (major, minor):
         return ptx_name(archs[-1])
     return None
 

@@ -69,6 +69,7 @@ template <typename T> static T __shfl_xor_sync(unsigned mask, T value, int dista
 
 static void run_fiber() {
   copies[current].clear();
+  products[current].clear();
   body(body_arguments);
   fibers[current].state = DONE;
   _longjmp(scheduler, 1);

@@ -25,7 +25,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 _DEFINITION = re.compile(r'extern "C" __global__ void __launch_bounds__\(\d+\) (\w+)\((.*?)\) \{')
 _DYNAMIC_SHARED = re.compile(r"extern __shared__ __align__\(64\) (\w+) (\w+)\[\];")
-_WAITS = re.compile(r"__syncthreads\(|__shfl_|ingot_mma|ingot_load_transposed|ingot_copy_async")
+_WAITS = re.compile(
+    r"__syncthreads\(|__shfl_|ingot_mma|ingot_warpgroup|ingot_load_transposed|ingot_copy_async"
+)
 
 
 def need_compiler() -> str:

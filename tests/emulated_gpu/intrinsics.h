@@ -100,6 +100,40 @@ static void multiply(float *c, unsigned a0, unsigned a1, unsigned a2, unsigned a
 #define ingot_mma_f16 multiply<of_f16>
 #define ingot_mma_bf16 multiply<of_bf16>
 
+// Sums of a warpgroup's instruction are there when they are waited for. Each warp has its own rows
+// of A, so that no more than its lanes exchange anything; B is read where it lies.
+struct Product { float *c; bool adds; float values[64]; };
+static std::vector<Product> products[MAX_THREADS];
+
+static void ingot_share_with_tensor_cores() {}
+static void ingot_hold(unsigned *) {}
+static void ingot_warpgroup_arrive(float *) {}
+static void ingot_warpgroup_wait(float *) {
+  for (const Product &one : products[current])
+    for (int i = 0; i < 64; ++i) one.c[i] = (one.adds ? one.c[i] : 0) + one.values[i];
+  products[current].clear();
+}
+template <float widen(unsigned)>
+static void warpgroup_multiply(float *c, unsigned a0, unsigned a1, unsigned a2, unsigned a3,
+                               const void *b, int adds) {
+  operands[current] = {{a0, a1, a2, a3}, {0, 0}, nullptr};
+  const int first = current & ~(WARP - 1), g = current % WARP / 4, t = current % 4;
+  Product product = {c, adds != 0, {}};
+  wait_as(AT_WARP);
+  for (int i = 0; i < 64; ++i) {
+    const int row = g + i % 4 / 2 * 8, column = i / 4 * 8 + 2 * t + i % 2;
+    for (int k = 0; k < 16; ++k) {
+      const unsigned left = operands[first + row % 8 * 4 + k % 8 / 2].a[row / 8 + k / 8 * 2];
+      const char *right = (const char *)b + k / 8 * 2048 + column / 8 * 128 + column % 8 * 16;
+      product.values[i] += widen(left >> k % 2 * 16 & 0xffff) * widen(((const uint16_t *)right)[k % 8]);
+    }
+  }
+  products[current].push_back(product);
+  wait_as(AT_WARP);
+}
+#define ingot_warpgroup_multiply_f16 warpgroup_multiply<of_f16>
+#define ingot_warpgroup_multiply_bf16 warpgroup_multiply<of_bf16>
+
 static void ingot_load_transposed(unsigned *to, const void *row) {
   operands[current].row = row;
   const int first = current & ~(WARP - 1), g = current % WARP / 4, t = current % 4;

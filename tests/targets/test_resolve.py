@@ -46,6 +46,9 @@ def test_several_gpus_are_one_target() -> None:
     assert resolve_target("cuda:sm_80,sm_80") == targets["cuda:sm_80"]
     assert resolve_target("cuda:sm_80").archs == ("sm_80",)
     assert resolve_target("cpu:x86-64-v3").archs == ()
+    assert resolve_target("cuda:sm_90a,sm_90a") == targets["cuda:sm_90a"]
+    with pytest.raises(TargetError, match="cuda:sm_90a is compiled alone"):
+        resolve_target("cuda:sm_80,sm_90a")
     with pytest.raises(TargetError, match="unknown target 'cuda:sm_81'"):
         resolve_target("cuda:sm_80,sm_81")
 

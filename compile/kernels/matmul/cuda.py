@@ -15,12 +15,16 @@ from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue
 from ingot.compile.kernels.matmul.cuda_few_rows import FewRowsTiling, multiply_few_rows
 from ingot.compile.kernels.matmul.cuda_many_rows import multiply_many_rows
 from ingot.compile.kernels.matmul.cuda_plain import SMALL_ROWS, multiply_plain
+from ingot.compile.kernels.matmul.cuda_warpgroup import multiply_by_warpgroups
 from ingot.compile.kernels.matmul.cuda_weights import Weights
 from ingot.compile.kernels.matmul.element import element
 from ingot.compile.kernels.matmul.spec import LinearSpec, layout, packed_tensors
 from ingot.compile.kernels.tensor_core import COLUMNS
 from ingot.compile.kernels.vector_ir import Expr, T, count, index, kernel, otherwise_if
 from ingot.targets import Target
+
+MANY_ROWS = {"mma": multiply_many_rows, "wgmma": multiply_by_warpgroups}
+"""The kernels for more rows than those for few take, by the instruction that they multiply with."""
 
 
 def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
@@ -54,11 +58,12 @@ def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
                 )
                 for tiling in few_rows_tilings(target)
             ]
+            multiply = MANY_ROWS[target.matmul_many_rows]
             with otherwise_if(n > 0):
                 _choose(
                     n,
                     choices,
-                    lambda: multiply_many_rows(target.shared_memory_bytes, x, epilogue),
+                    lambda: multiply(target.shared_memory_bytes, x, epilogue),
                 )
     return k.function
 

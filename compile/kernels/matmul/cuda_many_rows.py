@@ -11,6 +11,7 @@ Vector c (of 16 bytes) of row r lies at c ^ 4 in every odd row: a quarter of a w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tvm import tirx
@@ -67,7 +68,7 @@ def multiply_many_rows(shared_memory_bytes: int, x: Buffer, epilogue: Epilogue) 
     """Emit both kernels, for any n."""
     weights, n = epilogue.weights, epilogue.n
     bands = ceil_div(n, ROWS_TILE)
-    rounded = _round(weights, n, bands * ROWS_TILE, x)
+    rounded = round_rows(weights, n, bands * ROWS_TILE, x)
     stage = stage_of(weights)
     stages = min(MAX_STAGES, shared_memory_bytes // (stage.vectors * VECTOR_BYTES))
     blocks = index(-(-weights.spec.out_features // FEATURES_TILE))
@@ -75,14 +76,22 @@ def multiply_many_rows(shared_memory_bytes: int, x: Buffer, epilogue: Epilogue) 
         ManyRows(stage, stages, rounded, epilogue, block, band, thread).run()
 
 
-def _round(weights: Weights, n: Expr, padded_rows: Expr, x: Buffer) -> Buffer:
-    """Emit the kernel that makes x in pairs of 16 bits, with zeros up to whole tiles."""
+def round_rows(
+    weights: Weights,
+    n: Expr,
+    padded_rows: Expr,
+    x: Buffer,
+    source: Callable[[Expr], Expr] = lambda pair: pair,
+) -> Buffer:
+    """Emit the kernel that makes x in pairs of 16 bits, with zeros up to whole tiles. `source` says
+    which pair of a row stands at a place."""
     width = weights.cut.groups * GROUP
     rounded = T.alloc_buffer((padded_rows, width // 2), "uint32")
 
     def round_pair(i: Expr) -> None:
         row = let(tirx.floordiv(i, width // 2), "int64")
         place = let(tirx.floormod(i, width // 2), "int64")
+        first = let(source(place) * 2, "int64")
         low, high = (
             let(
                 tirx.if_then_else(
@@ -91,7 +100,7 @@ def _round(weights: Weights, n: Expr, padded_rows: Expr, x: Buffer) -> Buffer:
                     tirx.const(0.0, "float32"),
                 )
             )
-            for k in (place * 2, place * 2 + 1)
+            for k in (first, first + 1)
         )
         T.buffer_store(rounded, pair(low, high, weights.dtype), [row, place])
 
@@ -120,6 +129,9 @@ class ManyRows:
         self.across = tirx.floormod(self.at.warp, WARPS_ACROSS) * WARP_FEATURES
         self.steps = weights.cut.groups * 4 // stage.x_vectors
         self.shared = T.alloc_buffer((stages * stage.vectors,), "uint32x4", scope="shared.dyn")
+        self._start()
+
+    def _start(self) -> None:
         self.sums = [
             [zeros(4) for _ in range(WARP_FEATURES // COLUMNS)] for _ in range(WARP_ROWS // ROWS)
         ]
@@ -130,10 +142,14 @@ class ManyRows:
             self._fetch(index(step))
         with T.serial(index(self.steps)) as step:
             emit(f"wait_copies<{ahead - 1}>")
+            self._hand_over()
             barrier()  # this step's tiles are there, and all have read those of the last one
             self._fetch(step + ahead)
             self._multiply(step)
         self._write()
+
+    def _hand_over(self) -> None:
+        """Whatever it takes for others to see this thread's copies after a barrier."""
 
     def _slot(self, step: Expr) -> Expr:
         return let(int32(tirx.floormod(step, self.stages)) * self.stage.vectors, "int32")
@@ -144,9 +160,7 @@ class ManyRows:
         with otherwise_if(step < self.steps):
             slot, stage = self._slot(step), self.stage
             for part in range(ROWS_TILE * stage.x_vectors // THREADS):
-                number = part * THREADS + self.thread
-                line = tirx.floordiv(number, stage.x_vectors)
-                vector = tirx.floormod(number, stage.x_vectors)
+                line, vector = self._x_vector(part * THREADS + self.thread)
                 k = step * stage.x_vectors + index(vector)
                 source = pointer(self.x, self.band * ROWS_TILE + index(line), k * LANE_WORDS)
                 self._copy(slot + self._x_place(line, vector), source)
@@ -169,6 +183,11 @@ class ManyRows:
 
     def _copy(self, place: Expr, source: Expr) -> None:
         emit("copy_async16", pointer(self.shared, place), source)
+
+    def _x_vector(self, number: Expr) -> tuple[Expr, Expr]:
+        """The line and the vector of it that are copied as this one of a step's."""
+        count = self.stage.x_vectors
+        return tirx.floordiv(number, count), tirx.floormod(number, count)
 
     def _x_place(self, line: Expr, vector: Expr) -> Expr:
         return line * self.stage.x_vectors + _swizzled(line, vector)

@@ -63,6 +63,21 @@ def test_linear(format: str, multiply: str, gate: str, arch: str, tmp_path: Path
     assert kernels_with(COPY_ASIDE, code) == {many}
 
 
+@pytest.mark.parametrize(
+    ("format", "multiply"),
+    [("f16", "HGMMA.64x128x16.F32"), ("q4_s128", "HGMMA.64x128x16.F32.BF16")],
+)
+def test_linear_by_warpgroups(format: str, multiply: str, tmp_path: Path) -> None:
+    target = load_targets()["cuda:sm_90a"]
+    spec = LinearSpec(256, 640, FORMATS[format], "int8", False, "silu")
+    code = compile_kernel(build_kernel("matmul", spec, target), target.cuda_arch, tmp_path)
+    many = f"linear_{format}_silu_kernel_4"
+    assert kernels_with("HGMMA", code) == {many} == kernels_with(COPY_ASIDE, code)
+    assert code[many][multiply] == code[many].of("HGMMA") and not code[many].of("HMMA")
+    # Tensor cores see what the threads' copies brought.
+    assert code[many].of("FENCE.VIEW.ASYNC")
+
+
 @ON_BOTH
 def test_attention(arch: str, tmp_path: Path) -> None:
     rope = RopeSpec(32, 128, 128)

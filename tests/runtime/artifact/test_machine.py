@@ -78,6 +78,13 @@ def test_the_best_code_for_a_gpu(gpu: str, file: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("gpu", "file"), [("sm_90", "kernels-sm_90a.cubin"), ("sm_80", None), ("sm_100", None)]
+)
+def test_code_for_one_gpu_alone(gpu: str, file: str | None) -> None:
+    assert device_code_for(gpu, ("sm_90a",)) == file
+
+
+@pytest.mark.parametrize(
     ("gpu", "hint"),
     [("sm_87", "--target cuda:sm_86,sm_90"), ("sm_70", "no target for it; the oldest is sm_80")],
 )

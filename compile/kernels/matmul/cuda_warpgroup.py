@@ -1,0 +1,162 @@
+"""Many rows of x by a weight matrix on Hopper's `wgmma`: four warps multiply at a time.
+
+As in `cuda_many_rows.py` a block computes a tile of x by features, and tiles of the next steps are
+copied while one is multiplied. Here features are the rows of the instruction: a warpgroup has 64 of
+them, their weights widened in registers, by all rows of x in the tile, which the instruction reads
+from shared memory by itself. A lane's sums are those of the features g and g + 8 of its warp.
+
+Shared memory holds x as the instruction wants it without a swizzle: 8 rows of 16 bytes lie
+together, then those of the next 8 rows, and only then the next 16 bytes of all. The instruction
+takes inputs in their order, but a lane's weights are dealt (`tensor_core.py`): the kernel that
+rounds x deals its pairs alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from ingot.compile.kernels.cuda_ir import launch, let
+from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue
+from ingot.compile.kernels.matmul.cuda_many_rows import (
+    FEATURES_TILE,
+    MAX_STAGES,
+    ROWS_TILE,
+    THREADS,
+    VECTOR_BYTES,
+    ManyRows,
+    round_rows,
+    stage_of,
+)
+from ingot.compile.kernels.tensor_core import (
+    COLUMNS,
+    LANE_WORDS,
+    ROWS,
+    SHORT,
+    emit,
+    pointer,
+    words,
+    zeros,
+)
+from ingot.compile.kernels.vector_ir import Buffer, Expr, T, ceil_div, index
+
+SUMS = ROWS_TILE // COLUMNS * 4  # of a lane: two features by two rows in every 8 of x
+GROUP_WORDS = 4 * LANE_WORDS  # pairs of one group of inputs
+
+
+def multiply_by_warpgroups(shared_memory_bytes: int, x: Buffer, epilogue: Epilogue) -> None:
+    """Emit the kernel that rounds x and the one that multiplies, for any n."""
+    weights, n = epilogue.weights, epilogue.n
+    bands = ceil_div(n, ROWS_TILE)
+    rounded = round_rows(weights, n, bands * ROWS_TILE, x, _dealt)
+    stage = stage_of(weights)
+    stages = min(MAX_STAGES, shared_memory_bytes // (stage.vectors * VECTOR_BYTES))
+    blocks = index(-(-weights.spec.out_features // FEATURES_TILE))
+    with launch(blocks, THREADS, bands) as (block, band, thread):
+        Warpgroups(stage, stages, rounded, epilogue, block, band, thread).run()
+
+
+def _dealt(place: Expr) -> Expr:
+    """Lane t has pairs 4t to 4t + 3 of a group: the first of all lanes come first."""
+    start = place - tirx.floormod(place, GROUP_WORDS)
+    place = tirx.floormod(place, GROUP_WORDS)
+    return start + tirx.floormod(place, 4) * LANE_WORDS + tirx.floordiv(place, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One group of inputs: the words of both of a lane's features, where x is, the scales."""
+
+    upper: Buffer
+    lower: Buffer
+    vector: Expr
+    scales: list[Expr]
+
+
+class Warpgroups(ManyRows):
+    """Emits the steps of one block."""
+
+    def _start(self) -> None:
+        warp_features = self.at.warp * ROWS  # two warpgroups have 64 features each, in order
+        self.line = let(warp_features + self.at.g, "int32")
+        self.lane_sums = zeros(SUMS)
+        self.part = words(SUMS, "float32") if self.weights.has_group_scales else self.lane_sums
+
+    def _hand_over(self) -> None:
+        emit("share_with_tensor_cores")
+
+    def _x_vector(self, number: Expr) -> tuple[Expr, Expr]:
+        """Eight lanes write 128 bytes that lie together."""
+        eights = tirx.floordiv(number, 8)
+        line = tirx.floordiv(eights, self.stage.x_vectors) * 8 + tirx.floormod(number, 8)
+        return line, tirx.floormod(eights, self.stage.x_vectors)
+
+    def _x_place(self, line: Expr, vector: Expr) -> Expr:
+        return vector * ROWS_TILE + line
+
+    def _multiply(self, step: Expr) -> None:
+        slot = self._slot(step)
+        pieces = [
+            piece
+            for load in range(self.stage.weight_vectors // 4)
+            for piece in self._pieces(slot, step, load)
+        ]
+        if not self.weights.has_group_scales:
+            self._sum_up(slot, pieces, adds=True)
+            return
+        for piece in pieces:
+            self._sum_up(slot, [piece], adds=False)
+            for i in range(SUMS):
+                scaled = self.part[i] * piece.scales[i % 4 // 2]
+                T.buffer_store(self.lane_sums, self.lane_sums[i] + scaled, [i])
+
+    def _pieces(self, slot: Expr, step: Expr, load: int) -> list[Piece]:
+        """The groups of one load of 16 bytes for each of a lane's features."""
+        per_load = self.weights.groups_per_load
+        lines = (self.line, self.line + 8)
+        loaded = [
+            self._read(slot + self._weight_place(line, load * 4 + self.at.t)) for line in lines
+        ]
+        scales = []
+        if self.weights.has_group_scales:
+            number = step * (self.stage.weight_vectors // 4) + load
+            features = (self._known(self.block * FEATURES_TILE + index(line)) for line in lines)
+            scales = [self.weights.load_scales(feature, number) for feature in features]
+        return [
+            Piece(
+                self.weights.group(loaded[0], group),
+                self.weights.group(loaded[1], group),
+                tirx.const((load * per_load + group) * 4, "int32"),
+                [self.weights.scale(two, group) for two in scales],
+            )
+            for group in range(per_load)
+        ]
+
+    def _sum_up(self, slot: Expr, pieces: list[Piece], *, adds: bool) -> None:
+        """part = A B over the pieces, or what it is and more."""
+        sums = pointer(self.part, 0)
+        for piece in pieces:
+            emit("hold", pointer(piece.upper, 0))
+            emit("hold", pointer(piece.lower, 0))
+        emit("warpgroup_arrive", sums)
+        for piece in pieces:
+            for s in range(2):
+                halves = (piece.upper, piece.lower)
+                left = [half[2 * s + i] for i in range(2) for half in halves]
+                place = slot + self._x_place(tirx.const(0, "int32"), piece.vector + 2 * s)
+                is_more = tirx.const(int(adds or s > 0), "int32")
+                name = f"warpgroup_multiply_{SHORT[self.weights.dtype]}"
+                emit(name, sums, *left, pointer(self.shared, place), is_more)
+        emit("warpgroup_wait", sums)
+
+    def _write(self) -> None:
+        first = let(self.block * FEATURES_TILE + index(self.line), "int64")
+        rows = []
+        for tile in range(ROWS_TILE // COLUMNS):
+            for column in range(2):
+                line = index(self.at.t * 2 + (tile * COLUMNS + column))
+                row = let(self.band * ROWS_TILE + line, "int64")
+                place = 4 * tile + column
+                rows.append((row, (self.lane_sums[place], self.lane_sums[place + 2])))
+        self.epilogue.store(first, rows)
