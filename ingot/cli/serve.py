@@ -89,6 +89,12 @@ def serve(
         float,
         typer.Option(min=0.1, help="Requests a replica has at a time before one is added."),
     ] = 16.0,
+    scale_up_after: Annotated[
+        float, typer.Option(min=0, help="Seconds of more requests before a replica is added.")
+    ] = 10.0,
+    scale_down_after: Annotated[
+        float, typer.Option(min=0, help="Seconds of fewer before one is taken away.")
+    ] = 300.0,
 ) -> None:
     """Serve an artifact over HTTP, with OpenAI's API and a page at /.
 
@@ -143,7 +149,9 @@ def serve(
     if replicas is not None:
         from ingot.runtime.server.ray_app import Scale, start_replicas
 
-        start = start_replicas(Scale(replicas, max_replicas, target_requests))
+        start = start_replicas(
+            Scale(replicas, max_replicas, target_requests, scale_up_after, scale_down_after)
+        )
     elif max_replicas is not None:
         raise UsageError("--max-replicas needs --replicas, the fewest there are")
     asyncio.run(run_server(artifact, settings, address, options, announce_on_stderr, start))

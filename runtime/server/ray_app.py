@@ -17,9 +17,9 @@ from typing import Any, Unpack
 
 import ray
 from ray import serve
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError, TaskCancelledError
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
-from ray.serve.exceptions import BackPressureError
+from ray.serve.exceptions import BackPressureError, RequestCancelledError
 
 from ingot.errors import EngineDead, IngotError, QueueFull, RequestError, UsageError
 from ingot.runtime.artifact.manifest import Manifest, read_manifest
@@ -37,17 +37,22 @@ OBJECT_STORE_BYTES = 128 << 20  # chunks of text are all that goes through it
 UNLIMITED = 100_000
 RETRY_AFTER_S = 1.0
 HEALTH_PERIOD_S = 2.0
-CLOSE_S = 2.0
+CLOSE_S = 2.0  # for replicas whose requests have ended
+LAST_REQUESTS_S = 600.0  # for the requests of a replica that is taken away
+LOAD_PERIOD_S = 1.0  # how often Ray is told the load
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
     """How many replicas: always `replicas`, or between it and `max_replicas` as they are needed,
-    each with about `target_requests` at a time."""
+    each with about `target_requests` at a time. The load must have been high for `up_after_s`
+    before one is added, and low for `down_after_s` before one is taken away."""
 
     replicas: int
     max_replicas: int | None = None
     target_requests: float = 16.0
+    up_after_s: float = 10.0
+    down_after_s: float = 300.0
 
     def __post_init__(self) -> None:
         if self.max_replicas is not None and self.max_replicas < self.replicas:
@@ -62,13 +67,20 @@ class Scale:
     def settings(self) -> dict[str, Any]:
         """How Ray Serve is told."""
         if self.max_replicas is None:
-            return {"num_replicas": self.replicas}
+            return {"num_replicas": self.replicas, "graceful_shutdown_timeout_s": CLOSE_S}
         return {
             "autoscaling_config": AutoscalingConfig(
                 min_replicas=self.replicas,
                 max_replicas=self.max_replicas,
                 target_ongoing_requests=self.target_requests,
-            )
+                upscale_delay_s=self.up_after_s,
+                downscale_delay_s=self.down_after_s,
+                metrics_interval_s=LOAD_PERIOD_S,
+                # the mean over this time: longer than the delay, it would be a delay of its own
+                look_back_period_s=max(2 * LOAD_PERIOD_S, min(self.up_after_s, self.down_after_s)),
+            ),
+            # a replica that is taken away gets no new requests, and ends those it has
+            "graceful_shutdown_timeout_s": LAST_REQUESTS_S,
         }
 
 
@@ -85,9 +97,7 @@ class ReplicatedEngine:
     """Several engines as one. Made by `ReplicatedEngine.start`; has what the server uses of
     `AsyncEngine`. `limits` are those of one replica."""
 
-    def __init__(
-        self, artifact: Path, handle: Any, board: Any, limits: Limits, *, owns_ray: bool
-    ) -> None:
+    def __init__(self, artifact: Path, handle: Any, board: Any, limits: Limits) -> None:
         self.model_info: Manifest = read_manifest(artifact)
         self.tokenizer = Tokenizer(artifact, self.model_info.model.config)
         self.limits = limits
@@ -95,7 +105,8 @@ class ReplicatedEngine:
         self._stream = handle.options(method_name="stream", stream=True)
         self._board = board
         self._reports: dict[str, EngineStats] = {}
-        self._owns_ray = owns_ray
+        self._gone = Counters()  # of replicas that there were: totals must not fall
+        self._streams: set[Any] = set()
         self._watching = asyncio.create_task(self._watch())
 
     @classmethod
@@ -105,19 +116,22 @@ class ReplicatedEngine:
         read_manifest(artifact)  # what is wrong with it is said before anything starts
         threads = options.get("num_threads") or max(1, (os.cpu_count() or 1) // scale.most)
         options = {**options, "num_threads": threads}
-        owns_ray = await asyncio.to_thread(connect, threads * scale.most)
+        await asyncio.to_thread(connect, threads * scale.most)
         board = ray.remote(num_cpus=0)(Board).remote()
         try:
             handle = await asyncio.to_thread(deploy, artifact, scale, options, board)
             limits = await handle.get_limits.remote()
-        except RuntimeError as error:
-            await asyncio.to_thread(disconnect, owns_ray)
-            raise EngineDead(f"the replicas did not start: {error}") from None
-        return cls(artifact, handle, board, limits, owns_ray=owns_ray)
+        except (RuntimeError, RayError) as error:
+            await asyncio.to_thread(disconnect)
+            raise EngineDead(f"the replicas did not start: {last_line(error)}") from None
+        engine = cls(artifact, handle, board, limits)
+        while engine.num_replicas < scale.replicas:  # they are loaded: until they have said so
+            await asyncio.sleep(REPORT_PERIOD_S / 10)
+        return engine
 
     def stats(self) -> EngineStats:
         """All replicas together, as they stood a moment ago."""
-        return add_stats(list(self._reports.values()))
+        return add_stats(list(self._reports.values()), self._gone)
 
     @property
     def num_replicas(self) -> int:
@@ -136,6 +150,7 @@ class ReplicatedEngine:
         params, options = params or SamplingParams(), options or RequestOptions()
         self.limits.check(tokens, params, options)
         chunks = self._stream.remote(Job(tokens, params, options))
+        self._streams.add(chunks)
         is_done = False
         try:
             async for chunk in chunks:
@@ -152,7 +167,11 @@ class ReplicatedEngine:
         except RayActorError:
             is_done = True
             raise EngineDead("the replica that answered this request ended") from None
+        except (RequestCancelledError, TaskCancelledError):
+            is_done = True
+            raise EngineDead(self.failure or "the request was cancelled by Ray") from None
         finally:
+            self._streams.discard(chunks)
             if not is_done:
                 chunks.cancel()
 
@@ -160,35 +179,45 @@ class ReplicatedEngine:
         """End the replicas, and Ray if it was started here."""
         self.failure = self.failure or "the engine is closed"
         self._watching.cancel()
-        await asyncio.to_thread(disconnect, self._owns_ray)
+        for chunks in self._streams:
+            chunks.cancel()  # replicas wait for their requests before they end
+        await asyncio.to_thread(disconnect)
 
     async def _watch(self) -> None:
         while True:
-            self._reports = await self._board.read.remote()
-            self.failure = None if self._reports else "no replica answers"
-            await asyncio.sleep(REPORT_PERIOD_S)
+            reports = await self._board.read.remote()
+            gone = [one for name, one in self._reports.items() if name not in reports]
+            self._gone = add_stats(gone, self._gone).counters
+            has_begun = bool(self._reports)
+            self._reports = reports
+            self.failure = None if reports else "no replica answers"
+            await asyncio.sleep(REPORT_PERIOD_S if has_begun else REPORT_PERIOD_S / 10)
 
 
-def connect(num_cpus: int) -> bool:
-    """Join the cluster at RAY_ADDRESS, or start Ray here; whether it was started."""
+def connect(num_cpus: int) -> None:
+    """Join the cluster at RAY_ADDRESS, or start Ray here."""
     common: dict[str, Any] = {
         "namespace": APP,
         "log_to_driver": False,
         "logging_level": logging.ERROR,
     }
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**common)
-        return False
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(
-        address="local",
-        num_cpus=max(num_cpus, os.cpu_count() or 1),
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        **common,
-    )
-    return True
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(**common)
+            return
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(
+            address="local",
+            num_cpus=max(num_cpus, os.cpu_count() or 1),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            **common,
+        )
+    except Exception as error:  # the library raises the bare class
+        where = f"at RAY_ADDRESS, {address}, can't be joined" if address else "did not start here"
+        raise EngineDead(f"Ray {where}: {last_line(error)}") from None
 
 
 def deploy(artifact: Path, scale: Scale, options: EngineOptions, board: Any) -> Any:
@@ -201,8 +230,6 @@ def deploy(artifact: Path, scale: Scale, options: EngineOptions, board: Any) -> 
         # each engine knows best how many requests may run and wait
         max_ongoing_requests=UNLIMITED,
         health_check_period_s=HEALTH_PERIOD_S,
-        # the server has drained before
-        graceful_shutdown_timeout_s=CLOSE_S,
         graceful_shutdown_wait_loop_s=CLOSE_S / 10,
         request_router_config=RequestRouterConfig(request_router_class=PrefixRouter),
         **scale.settings(),
@@ -211,11 +238,15 @@ def deploy(artifact: Path, scale: Scale, options: EngineOptions, board: Any) -> 
     return serve.run(application, name=APP, route_prefix=None)
 
 
-def disconnect(owns_ray: bool) -> None:
+def disconnect() -> None:
+    """End the replicas, and Ray if it was started here: it ends with who started it."""
     serve.delete(APP)
-    if owns_ray:
-        serve.shutdown()
     ray.shutdown()
+
+
+def last_line(error: Exception) -> str:
+    """Ray's messages begin with where they come from and end with what was wrong."""
+    return (str(error).strip() or repr(error)).splitlines()[-1].strip()
 
 
 def as_ingot_error(error: RayTaskError) -> IngotError:
@@ -226,19 +257,14 @@ def as_ingot_error(error: RayTaskError) -> IngotError:
     return RequestError(f"the request failed in its replica: {cause}")
 
 
-def add_stats(reports: Sequence[EngineStats]) -> EngineStats:
-    """Sums, and the page maps one after the other."""
-
-    def total(name: str) -> int:
-        return sum(getattr(report, name) for report in reports)
-
-    counters = {
-        field.name: sum(getattr(report.counters, field.name) for report in reports)
-        for field in fields(Counters)
-    }
+def add_stats(reports: Sequence[EngineStats], before: Counters | None = None) -> EngineStats:
+    """Sums, with the counters `before`, and the page maps one after the other."""
     numbers = [f.name for f in fields(EngineStats) if f.name.startswith("num_")]
+    counters = [report.counters for report in reports] + ([] if before is None else [before])
     return EngineStats(
-        **{name: total(name) for name in numbers},
+        **{name: sum(getattr(report, name) for report in reports) for name in numbers},
         page_map=b"".join(report.page_map for report in reports),
-        counters=Counters(**counters),
+        counters=Counters(
+            **{f.name: sum(getattr(one, f.name) for one in counters) for f in fields(Counters)}
+        ),
     )
