@@ -194,7 +194,8 @@ def _grammar_text(llguidance: Any, constraint: Constraint) -> str:
             text = backend.grammar_from_regex(pattern)
         case Choice(options):
             alternatives = " | ".join(json.dumps(option) for option in options)
-            text = backend.grammar_from_lark(f"start: {alternatives}")
+            # One terminal: the parser follows 2,000 alternatives of a rule at most.
+            text = backend.grammar_from_lark(f"start: CHOICE\nCHOICE: {alternatives}")
         case Grammar(lark):
             text = backend.grammar_from_lark(lark)
     return str(text)

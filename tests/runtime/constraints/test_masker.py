@@ -143,6 +143,13 @@ def test_preempted_and_forked(make_constrained: Callable[..., Any]) -> None:
     assert len(outputs) == 4 and {o.finish_reason for o in outputs} == {"stop"}
 
 
+def test_a_choice_of_thousands(make_constrained: Callable[..., Any], tokenizer: Tokenizer) -> None:
+    """More than the alternatives of a rule that llguidance's parser follows."""
+    options = [f"{number:04d}" for number in range(3000)]
+    [(tokens, reason)] = answer(make_constrained(), [wishes(Choice(options), 1)])
+    assert (tokenizer.decode(list(tokens)) in options, reason) == (True, "stop")
+
+
 def test_ends(make_constrained: Callable[..., Any], tokenizer: Tokenizer) -> None:
     def text_of(params: SamplingParams) -> tuple[str, str]:
         [(tokens, reason)] = answer(make_constrained(), [params])
