@@ -1,4 +1,4 @@
-"""Two traces to the figures that say how far they are apart."""
+"""Traces to the figures that say how far they are apart."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ingot.compile.proof.traces import Floats, Trace
+
+BEST_SHARE = 0.25  # of the tokens: a rounding that falls otherwise may change all after it
 
 
 def compare(eager: Sequence[Trace], compiled: Sequence[Trace]) -> dict[str, Any]:
@@ -34,6 +37,36 @@ def compare(eager: Sequence[Trace], compiled: Sequence[Trace]) -> dict[str, Any]
         "top1": _figure((expected.argmax(-1) == actual.argmax(-1)).mean()),
         "layer_errors": layers,
     }
+
+
+def compare_layers(
+    eager: Sequence[Trace], found: Sequence[Trace], given: Sequence[Trace]
+) -> dict[str, list[float]]:
+    """For each layer, then for the head: a token's largest error in units of the most that the
+    layer adds to that token. Each layer of `eager` computed from what `given` had before it.
+
+    `worst` is over all tokens; the best quarter of them stays below `best`.
+    """
+    parts = [_layer_errors(*traces) for traces in zip(eager, found, given, strict=True)]
+    layers = [np.sort(np.concatenate(part)) for part in zip(*parts, strict=True)]
+    return {
+        "best": [_figure(errors[int(BEST_SHARE * len(errors))]) for errors in layers],
+        "worst": [_figure(errors[-1]) for errors in layers],
+    }
+
+
+def _layer_errors(eager: Trace, found: Trace, given: Trace) -> list[NDArray[np.float32]]:
+    """The error of each token, by layer; the head adds its logits to nothing."""
+    assert eager.embedded is not None
+    before = [eager.embedded, *given.hidden[:-1], np.zeros_like(eager.logits[:, :1])]
+    after = [*eager.hidden, eager.logits]
+    actual = [*found.hidden, found.logits]
+    errors = []
+    for start, end, other in zip(before, after, actual, strict=True):
+        most = np.abs(end - start).max(-1)
+        error = np.abs(end - other).max(-1) / np.where(most == 0, np.float32(1), most)
+        errors.append(np.where(np.isfinite(error), error, np.float32(np.inf)))
+    return errors
 
 
 def relative_error(expected: Floats, actual: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ import numpy as np
 import torch
 
 from ingot.compile.proof.bounds import Bounds, bounds_for
-from ingot.compile.proof.figures import compare
+from ingot.compile.proof.figures import compare, compare_layers
+from ingot.compile.proof.rounding import ArtifactRounding
 from ingot.compile.proof.traces import (
     CompiledModel,
     EagerModel,
     Tokens,
+    Trace,
     generate,
     trace_decode,
     trace_prefill,
@@ -23,6 +26,7 @@ from ingot.compile.report import Progress
 from ingot.errors import ProofError
 from ingot.models.eager import load_eager
 from ingot.models.resolve import ModelSource
+from ingot.models.rounding import round_matrices, rounded_attention
 from ingot.models.upcast import compute_in_float32
 from ingot.runtime.artifact.artifact import Artifact, load_artifact
 from ingot.runtime.artifact.manifest import Manifest, ProofRecord, write_manifest
@@ -30,7 +34,7 @@ from ingot.runtime.artifact.manifest import Manifest, ProofRecord, write_manifes
 _TEXT = "def read_lines(path):\n    with open(path) as stream:\n        return [line for line in"
 _LENGTHS = (41, 13)  # past a page and within one
 _GREEDY_TOKENS = 24
-_LAYER_FACTOR = 4.0  # a layer departs when its error is this often the bound on the logits
+PHASES = ("prefill", "decode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +88,66 @@ def _hint(report: ProofReport) -> str:
 def run_proof(
     artifact: Artifact, source: ModelSource, *, progress: Progress | None = None
 ) -> ProofReport:
-    """Compare logits and hidden states in prefill and in decode, and greedy text."""
+    """Each layer against eager that rounds alike, then all of them against eager as it is.
+
+    Both in prefill and in decode; greedy text too.
+    """
     tell = progress or (lambda stage, done, total: None)
     manifest = artifact.manifest
     bounds = bounds_for(manifest.scheme)
     context = manifest.step.max_context_tokens
-    model = load_eager(source, stored_dtype(source), max_context_tokens=context)
-    eager = EagerModel(compute_in_float32(model))
+    model = compute_in_float32(load_eager(source, stored_dtype(source), max_context_tokens=context))
+    rounding = ArtifactRounding(manifest, model)
     sequences = proof_sequences(artifact)
-    greedy = min(_GREEDY_TOKENS, context - len(sequences[1]))
+    prompt = sequences[-1]
+    greedy = min(_GREEDY_TOKENS, context - len(prompt))
     compiled = CompiledModel(artifact, len(sequences), max(map(len, sequences)) + greedy)
-    expected = [eager.trace(tokens) for tokens in sequences]
-    tell("proof", 1, 4)
-    figures: dict[str, Any] = {
-        "prefill": compare(expected, trace_prefill(compiled, sequences)),
-        "decode": compare(expected, trace_decode(compiled, sequences)),
+    traces = {
+        "prefill": trace_prefill(compiled, sequences),
+        "decode": trace_decode(compiled, sequences),
     }
-    tell("proof", 2, 4)
-    prompt = sequences[1]
-    wanted = eager.generate(prompt, greedy)
-    tell("proof", 3, 4)
     written = generate(compiled, prompt, greedy)
+    tell("proof", 1, 3)
+    eager = EagerModel(model)
+    # Once more what was written, all at once: each of eager's choices is seen in one pass.
+    *expected, last = eager.trace([*sequences[:-1], [*prompt, *written[:-1]]])
+    wanted = last.logits[len(prompt) - 1 :].argmax(-1).tolist()
     same = next((i for i, (a, b) in enumerate(zip(wanted, written, strict=True)) if a != b), greedy)
+    expected.append(last.first(len(prompt)))
+    figures: dict[str, Any] = {name: compare(expected, found) for name, found in traces.items()}
     figures["greedy"] = {"tokens": greedy, "equal": same}
-    figures["bounds"] = {"max_error": bounds.max_error, "kl_mean": bounds.kl_mean}
-    tell("proof", 4, 4)
-    return ProofReport(figures, _failures(figures, bounds), _first_departing(figures, bounds))
+    del expected, last
+    tell("proof", 2, 3)
+    round_matrices(model, rounding)
+    with rounded_attention(model, rounding) as cache:
+        figures["kernels"] = _compare_kernels(eager, cache, sequences, traces, bounds)
+    figures["bounds"] = bounds.record()
+    tell("proof", 3, 3)
+    return ProofReport(figures, _failures(figures, bounds), _first_departing(figures))
+
+
+def _compare_kernels(
+    eager: EagerModel,
+    cache: Any,
+    sequences: list[Tokens],
+    traces: dict[str, list[Trace]],
+    bounds: Bounds,
+) -> dict[str, Any]:
+    """Each phase beside eager, layer by layer; eager beside itself after a nudge gives the bound.
+
+    All of it in one pass, for each weight is rounded again in each pass.
+    """
+    prefill, decode = traces["prefill"], traces["decode"]
+    n = len(sequences)
+    found = eager.trace(
+        sequences * 3, given=[*prefill, *decode, *prefill], num_nudged=n, cache=cache
+    )
+    nudged = compare_layers(found[:n], found[2 * n :], prefill)
+    return {
+        "prefill": compare_layers(found[:n], prefill, prefill),
+        "decode": compare_layers(found[n : 2 * n], decode, decode),
+        "bound": {name: bounds.after_nudge(name, changes) for name, changes in nudged.items()},
+    }
 
 
 def stored_dtype(source: ModelSource) -> torch.dtype:
@@ -132,7 +170,15 @@ def proof_sequences(artifact: Artifact) -> list[Tokens]:
 
 def _failures(figures: dict[str, Any], bounds: Bounds) -> tuple[str, ...]:
     failures = []
-    for phase in ("prefill", "decode"):
+    for phase in PHASES:
+        for name in ("best", "worst"):
+            departures = list(_departures(figures, phase, name))
+            if departures:
+                layer, value, limit = max(departures, key=lambda departure: departure[1])
+                failures.append(
+                    f"{phase} {name} error of {_layer_name(figures, layer)} is {value:.3g}, "
+                    f"the bound is {limit:.3g}"
+                )
         for name in ("max_error", "kl_mean"):
             value, limit = figures[phase][name], getattr(bounds, name)
             if not value <= limit:
@@ -143,10 +189,29 @@ def _failures(figures: dict[str, Any], bounds: Bounds) -> tuple[str, ...]:
     return tuple(failures)
 
 
-def _first_departing(figures: dict[str, Any], bounds: Bounds) -> int | None:
-    limit = bounds.max_error * _LAYER_FACTOR
-    errors = zip(figures["prefill"]["layer_errors"], figures["decode"]["layer_errors"], strict=True)
-    return next(
-        (layer for layer, both in enumerate(errors) if not all(error <= limit for error in both)),
-        None,
-    )
+def _departures(
+    figures: dict[str, Any], phase: str, name: str
+) -> Iterator[tuple[int, float, float]]:
+    """Each layer whose kernels are off, with its error and the bound of that."""
+    kernels = figures["kernels"]
+    pairs = zip(kernels[phase][name], kernels["bound"][name], strict=True)
+    for layer, (error, limit) in enumerate(pairs):
+        if not error <= limit:
+            yield layer, error, limit
+
+
+def _layer_name(figures: dict[str, Any], layer: int) -> str:
+    is_head = layer == len(figures["prefill"]["layer_errors"])
+    return "the head" if is_head else f"layer {layer}"
+
+
+def _first_departing(figures: dict[str, Any]) -> int | None:
+    """The first layer whose kernels are off; the head is none."""
+    found = [
+        layer
+        for phase in PHASES
+        for name in ("best", "worst")
+        for layer, *_ in _departures(figures, phase, name)
+    ]
+    first = min(found, default=len(figures["prefill"]["layer_errors"]))
+    return first if _layer_name(figures, first) != "the head" else None

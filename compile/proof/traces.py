@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from ingot.models.layers import find_decoder_layers
 from ingot.runtime.artifact.artifact import Artifact
@@ -17,6 +18,8 @@ from ingot.runtime.step_inputs import StepInputs
 
 Floats = NDArray[np.float32]
 Tokens = list[int]
+
+_NUDGE = 1e-6  # some times what float32 sums in another order differ by
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,45 +30,90 @@ class Trace:
     """`[n, vocab]`"""
     hidden: list[Floats]
     """After each layer, `[n, width]`."""
+    embedded: Floats | None = None
+    """Before the first layer; compiled models don't tell."""
+
+    def first(self, n: int) -> Trace:
+        """The trace of the first `n` tokens."""
+        embedded = None if self.embedded is None else self.embedded[:n]
+        return Trace(self.logits[:n], [states[:n] for states in self.hidden], embedded)
 
 
 class EagerModel:
-    """The plain `transformers` model in float32."""
+    """The plain `transformers` model, computing in float32."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._layers = find_decoder_layers(model, model.config.num_hidden_layers)
 
     @torch.no_grad()
-    def trace(self, tokens: Tokens) -> Trace:
-        """One pass over the whole sequence."""
-        hidden: list[Floats] = []
+    def trace(
+        self,
+        sequences: Sequence[Tokens],
+        *,
+        given: Sequence[Trace] | None = None,
+        num_nudged: int = 0,
+        cache: Any = None,
+    ) -> list[Trace]:
+        """One pass over all sequences whole, padded at their ends, which no token before sees.
 
-        def record(_module: Any, _args: Any, output: Any) -> None:
+        With `given`, each layer and the head get the hidden states of those traces and not the ones
+        that eager has computed: what they do to them is seen by itself. What the layers get of the
+        last `num_nudged` sequences is changed in its last bits.
+        """
+        embedded: list[Tensor] = []
+        hidden: list[Tensor] = []
+
+        def before(_module: Any, args: Any, options: Any) -> Any:
+            first = args[0] if args else options["hidden_states"]
+            embedded.append(first.float())
+            nudged = _nudge(first, num_nudged)
+            if args:
+                return (nudged, *args[1:]), options
+            return args, {**options, "hidden_states": nudged}
+
+        def after(_module: Any, _args: Any, output: Any) -> Any:
             first = output[0] if isinstance(output, tuple) else output
-            hidden.append(first[0].float().numpy())
+            hidden.append(first.float())
+            if given is None:
+                return None
+            states = _pad([trace.hidden[len(hidden) - 1] for trace in given])
+            states = _nudge(states, num_nudged)
+            return (states, *output[1:]) if isinstance(output, tuple) else states
 
-        handles = [layer.register_forward_hook(record) for layer in self._layers]
+        handles = [layer.register_forward_hook(after) for layer in self._layers]
+        first_layer = self._layers[0]
+        handles.append(first_layer.register_forward_pre_hook(before, with_kwargs=True))
         try:
-            logits = self._model(input_ids=torch.tensor([tokens]), use_cache=False).logits
+            ids = _pad([np.array(tokens, np.int64) for tokens in sequences])
+            options = {"past_key_values": cache, "use_cache": cache is not None}
+            logits = self._model(input_ids=ids, **options).logits.float()
         finally:
             for handle in handles:
                 handle.remove()
-        return Trace(logits[0].float().numpy(), hidden)
-
-    @torch.no_grad()
-    def generate(self, prompt: Tokens, num_tokens: int) -> Tokens:
-        """Greedy continuation with the model's own cache and nothing of `generate`'s defaults."""
-        generated: Tokens = []
-        tokens, cache = prompt, None
-        for _ in range(num_tokens):
-            output = self._model(
-                input_ids=torch.tensor([tokens]), past_key_values=cache, use_cache=True
+        return [
+            Trace(
+                logits[i, : len(tokens)].numpy(),
+                [states[i, : len(tokens)].numpy() for states in hidden],
+                embedded[0][i, : len(tokens)].numpy(),
             )
-            cache = output.past_key_values
-            generated.append(int(output.logits[0, -1].argmax()))
-            tokens = generated[-1:]
-        return generated
+            for i, tokens in enumerate(sequences)
+        ]
+
+
+def _nudge(states: Tensor, num_nudged: int) -> Tensor:
+    """The states with those of the last sequences up or down by a few units in the last place."""
+    if not num_nudged:
+        return states
+    signs = torch.randint(2, states[-num_nudged:].shape, generator=torch.Generator().manual_seed(0))
+    nudged = states.clone()
+    nudged[-num_nudged:] *= 1 + _NUDGE * (2 * signs - 1)
+    return nudged
+
+
+def _pad(rows: Sequence[NDArray[Any]]) -> Tensor:
+    """Arrays of several lengths to one, zeros after the end of each."""
+    return nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True)
 
 
 class CompiledModel:

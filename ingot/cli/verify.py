@@ -38,7 +38,8 @@ def print_verdict(report: ProofReport) -> None:
 
 
 def describe_trial(trial: Trial) -> tuple[str, float, str]:
-    error = max(trial.report.figures[phase]["max_error"] for phase in ("prefill", "decode"))
+    kernels = trial.report.figures["kernels"]
+    error = max(max(kernels[phase]["worst"]) for phase in ("prefill", "decode"))
     return trial.without or "(nothing)", error, "right" if trial.report.is_proven else "off"
 
 
@@ -56,7 +57,7 @@ def verify(
 ) -> None:
     """Compare an artifact with the eager model.
 
-    Logits, text and every layer, in prefill and in decode; exit status 1 if they are off.
+    Every layer, logits and text, in prefill and in decode; exit status 1 if they are off.
     """
     from ingot.cli.logs import hush_libraries
     from ingot.cli.output import print_json, print_table
@@ -86,7 +87,7 @@ def verify(
         if not as_json:
             print()
             rows = [describe_trial(trial) for trial in trials]
-            print_table(("compiled without", "max_error", "verdict"), rows)
+            print_table(("compiled without", "worst error", "verdict"), rows)
     if as_json:
         print_json(record)
     if not report.is_proven:

@@ -31,7 +31,7 @@ def make_manifest(**model: Any) -> Any:
             SimpleNamespace(name="fuse_rope", matched=2),
             SimpleNamespace(name="make_linears", matched=0),
         ],
-        proof=SimpleNamespace(status="unproven"),
+        proof=SimpleNamespace(status="unproven", figures={}),
     )
 
 
@@ -50,9 +50,12 @@ def test_first_proof_is_kept(
     source = ModelSource("demo", Path("demo"))
     assert verify.verify_artifact(Path("a"), source) is after
     assert written == [after.record()]
-    manifest.proof.status = "proven"
+    manifest.proof = SimpleNamespace(status="proven", figures={"kernels": {}})
     verify.verify_artifact(Path("a"), source)
     assert len(written) == 1
+    manifest.proof.figures = {"prefill": {}}  # of an older Ingot
+    verify.verify_artifact(Path("a"), source)
+    assert len(written) == 2
 
 
 def test_bisect_compiles_without_each_rewrite_that_matched(

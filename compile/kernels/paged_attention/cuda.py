@@ -12,7 +12,7 @@ from tvm import tirx
 from ingot.compile.kernels.paged_attention.cuda_plain import attend_plain
 from ingot.compile.kernels.paged_attention.cuda_tensor import attend_split, attend_whole
 from ingot.compile.kernels.paged_attention.cuda_tensors import Tensors
-from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
+from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec, has_fragments
 from ingot.compile.kernels.vector_ir import T, count, kernel, otherwise_if, pool_dtype
 from ingot.targets import Target
 
@@ -61,6 +61,4 @@ def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
 
 
 def has_tensor_kernels(spec: PagedAttentionSpec) -> bool:
-    """Whether fragments of 16 x 16 values of 16 bits cover heads and pages."""
-    sizes = (spec.key_dim, spec.value_dim, spec.page_size)
-    return spec.kv_dtype != "float32" and all(size % 16 == 0 for size in sizes)
+    return has_fragments(spec.kv_dtype, spec.key_dim, spec.value_dim, spec.page_size)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ingot.compile.kernels.kv_write.reference import from_kv_dtype
-from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
+from ingot.compile.kernels.kv_write.reference import from_kv_dtype, to_kv_dtype
+from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec, WeightRounding
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int32]
@@ -66,3 +66,20 @@ def reference(
             weights /= weights.sum(axis=1, keepdims=True)
             out[first:last, head] = weights[:, :length] @ values[head // group]
     return out.reshape(n, heads * spec.value_dim)
+
+
+def round_weights(weights: Float, rounding: WeightRounding, dtype: str) -> Float:
+    """Softmax weights `[..., keys]` as kernels make them that round before they divide by the sum:
+    relative to the largest weight so far, run by run."""
+    largest = np.zeros_like(weights[..., :1])
+    rounded, total = np.empty_like(weights), np.zeros_like(largest)
+    for first in range(0, weights.shape[-1], rounding.run_tokens):
+        run = weights[..., first : first + rounding.run_tokens]
+        largest = np.maximum(largest, run.max(-1, keepdims=True))
+        relative = run / np.where(largest == 0, np.float32(1), largest)
+        stored = to_kv_dtype(relative.astype(np.float32), dtype)
+        kept = from_kv_dtype(stored, dtype).astype(np.float32) * largest
+        rounded[..., first : first + rounding.run_tokens] = kept
+        total += (kept if rounding.sums_rounded else run).sum(-1, keepdims=True)
+    result: Float = rounded / total
+    return result

@@ -25,6 +25,33 @@ def has_pairs(kv_dtype: str, key_dim: int, value_dim: int, target: Target) -> bo
     return key_dim % target.float32_lanes == 0 and value_dim % target.float32_lanes == 0
 
 
+@dataclass(frozen=True, slots=True)
+class WeightRounding:
+    """How softmax weights are rounded to the dtype of the cache: relative to the largest one up to
+    the end of their run of positions; `sums_rounded` if they are added up after and not before."""
+
+    run_tokens: int
+    sums_rounded: bool
+
+
+def weight_rounding(
+    kv_dtype: str, key_dim: int, value_dim: int, target: Target
+) -> WeightRounding | None:
+    """What kernels that multiply in 16 bits do to softmax weights; `None` where they keep them."""
+    if has_pairs(kv_dtype, key_dim, value_dim, target):
+        return WeightRounding(RUN_TOKENS, sums_rounded=True)
+    if target.kind == "cuda" and has_fragments(
+        kv_dtype, key_dim, value_dim, target.page_size_tokens
+    ):
+        return WeightRounding(target.page_size_tokens, sums_rounded=False)
+    return None
+
+
+def has_fragments(kv_dtype: str, key_dim: int, value_dim: int, page_size: int) -> bool:
+    """Whether fragments of 16 x 16 values of 16 bits, for tensor cores, cover heads and pages."""
+    return kv_dtype != "float32" and all(n % 16 == 0 for n in (key_dim, value_dim, page_size))
+
+
 def can_rotate(target: Target) -> bool:
     """Whether the kernel takes queries as they are and rotates them where it loads them: a GPU
     saves a kernel and a trip through memory; a CPU would do it again for each span."""

@@ -33,9 +33,14 @@ def test_only_float32_must_write_the_same_text() -> None:
     assert [name for name, bounds in BOUNDS.items() if bounds.greedy_must_match] == ["f32"]
 
 
-def test_fewer_bits_wider_bounds() -> None:
-    errors = [BOUNDS[name].max_error for name in ("f32", "f16", "bf16", "w8", "w4")]
+@pytest.mark.parametrize("name", ["best", "worst", "max_error", "kl_mean"])
+def test_fewer_bits_wider_bounds(name: str) -> None:
+    errors = [getattr(BOUNDS[scheme], name) for scheme in ("f32", "f16", "bf16", "w8", "w4")]
     assert errors == sorted(errors)
+
+
+def test_a_layer_that_ties_make_sensitive_has_a_wider_bound() -> None:
+    assert BOUNDS["w8"].after_nudge("best", [0.0, 0.01]) == [BOUNDS["w8"].best, 0.02]
 
 
 @pytest.mark.parametrize("name", SCHEMES)

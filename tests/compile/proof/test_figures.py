@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ingot.compile.proof.figures import compare, relative_error
+from ingot.compile.proof.figures import compare, compare_layers, relative_error
 from ingot.compile.proof.traces import Trace
 
 LOGITS = np.array([[1.0, 2.0, -4.0], [0.5, 0.0, 0.25]], np.float32)
@@ -73,3 +73,43 @@ def test_all_zeros() -> None:
     zeros = np.zeros((2, 3), np.float32)
     assert relative_error(zeros, zeros).max() == 0.0
     assert relative_error(zeros, zeros + 1).max() == 1.0
+
+
+# --- layer by layer ------------------------------------------------------------------------------
+
+
+def layer_traces(error: float, tokens: int = 20) -> tuple[Trace, Trace]:
+    """Eager and compiled of two layers that add 1 each; the second is off by `error` in a token."""
+    zeros, ones = (np.full((tokens, 2), value, np.float32) for value in (0.0, 1.0))
+    off = changed(2 * ones, (3, 1), 2 + error)
+    return Trace(ones, [ones, 2 * ones], zeros), Trace(ones, [ones, off])
+
+
+def test_a_layer_counts_in_units_of_what_it_adds() -> None:
+    eager, found = layer_traces(0.25)
+    figures = compare_layers([eager], [found], [found])
+    assert figures == {"best": [0.0, 0.0, 0.0], "worst": [0.0, 0.25, 0.0]}
+
+
+def test_a_layer_is_held_to_what_it_was_given() -> None:
+    """The second of two layers gets 9 too much and passes it on: that is no fault of its own."""
+    eager, found = layer_traces(0.0)
+    wrong = [eager.hidden[0] + 9, eager.hidden[1] + 9]
+    given = Trace(found.logits, wrong)
+    by_given = Trace(eager.logits, [eager.hidden[0], wrong[1]], eager.embedded)
+    figures = compare_layers([by_given], [given], [given])
+    assert figures["worst"] == [9.0, 0.0, 0.0]
+
+
+def test_the_best_quarter_is_off_only_if_most_tokens_are() -> None:
+    eager, found = layer_traces(0.25)
+    found.hidden[1][:14] += 0.5
+    assert compare_layers([eager], [found], [found])["best"][1] == 0.0
+    found.hidden[1][:] = eager.hidden[1] + 0.5
+    assert compare_layers([eager], [found], [found])["best"][1] == 0.5
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_layer_that_is_not_finite_is_infinitely_off(value: float) -> None:
+    eager, found = layer_traces(value)
+    assert compare_layers([eager], [found], [found])["worst"] == [0.0, np.inf, 0.0]

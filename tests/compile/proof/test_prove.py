@@ -67,14 +67,18 @@ def test_right_model(compiled_llama: CompileResult) -> None:
         assert proof.figures[phase]["max_error"] < BOUNDS["f32"].max_error
         assert proof.figures[phase]["top1"] == 1.0
         assert len(proof.figures[phase]["layer_errors"]) == 2
+    for errors in proof.figures["kernels"].values():  # of two layers and the head
+        assert [len(errors[name]) for name in ("best", "worst")] == [3, 3]
 
 
 def test_broken_model_kept_on_demand(broken: CompileResult) -> None:
     proof = read_manifest(broken.path).proof
     assert proof.status == "failed"
     for phase in ("prefill", "decode"):
-        first, second = proof.figures[phase]["layer_errors"]
-        assert first < BOUNDS["f32"].max_error < second
+        kernels = proof.figures["kernels"][phase]
+        for errors in (proof.figures[phase]["layer_errors"], kernels["best"], kernels["worst"]):
+            assert errors[0] < BOUNDS["f32"].max_error < errors[1]
+        assert kernels["worst"][2] < BOUNDS["f32"].max_error  # no fault of the head's
         assert proof.figures[phase]["max_error"] > BOUNDS["f32"].max_error
 
 
@@ -82,6 +86,7 @@ def test_broken_model_names_figure_and_layer(broken: CompileResult, tiny_llama: 
     before = (broken.path / "manifest.json").read_bytes()
     with pytest.raises(ProofError) as error:
         prove_artifact(broken.path, resolve_model(str(tiny_llama)), allow_unproven=False)
+    assert "prefill best error of layer 1 is" in error.value.message
     assert "prefill max_error is" in error.value.message
     assert "the bound is 0.0001" in error.value.message
     assert f"layer {BROKEN_LAYER} is the first that departs" in error.value.hint
@@ -152,11 +157,18 @@ def test_sequences_of_a_short_context(compiled_llama: CompileResult, context: in
 
 
 def figures(**changes: Any) -> dict[str, Any]:
+    """Of three layers; `best` and `worst` change what the kernels do in decode, the head last."""
     phase = {"max_error": 1e-6, "kl_mean": 0.0, "layer_errors": [1e-6, 1e-6, 1e-6]}
+    kernels = {"best": [1e-6] * 4, "worst": [1e-6] * 4}
     return {
         "prefill": dict(phase),
         "decode": {**phase, **changes},
         "greedy": {"tokens": 24, "equal": changes.get("equal", 24)},
+        "kernels": {
+            "prefill": kernels,
+            "decode": {name: changes.get(name, errors) for name, errors in kernels.items()},
+            "bound": {"best": [1e-5] * 4, "worst": [1e-4] * 4},
+        },
     }
 
 
@@ -166,6 +178,14 @@ def figures(**changes: Any) -> dict[str, Any]:
         ({"max_error": 2e-4}, "decode max_error is 0.0002, the bound is 0.0001"),
         ({"max_error": np.nan}, "decode max_error is nan, the bound is 0.0001"),
         ({"kl_mean": 1.0}, "decode kl_mean is 1, the bound is 1e-05"),
+        (
+            {"best": [1e-6, 2e-5, 3e-5, 1e-6]},
+            "decode best error of layer 2 is 3e-05, the bound is 1e-05",
+        ),
+        (
+            {"worst": [1e-6, 1e-6, 1e-6, np.inf]},
+            "decode worst error of the head is inf, the bound is 0.0001",
+        ),
         ({"equal": 3}, "greedy text differs from token 3 on"),
     ],
 )
@@ -185,11 +205,13 @@ def test_quantized_text_may_differ() -> None:
 @pytest.mark.parametrize(
     ("errors", "layer"),
     [
-        ([1e-6, 1e-6, 1e-6], None),
-        ([1e-6, 1e-2, 1.0], 1),
-        ([np.nan, 1e-6, 1e-6], 0),
-        ([1e-6, 1e-6, np.inf], 2),
+        ([1e-6, 1e-6, 1e-6, 1e-6], None),
+        ([1e-6, 1e-2, 1.0, 1.0], 1),
+        ([np.nan, 1e-6, 1e-6, 1e-6], 0),
+        ([1e-6, 1e-6, np.inf, 1e-6], 2),
+        ([1e-6, 1e-6, 1e-6, 1.0], None),  # the head is no layer
     ],
 )
-def test_first_departing_layer(errors: list[float], layer: int | None) -> None:
-    assert _first_departing(figures(layer_errors=errors), BOUNDS["f32"]) == layer
+@pytest.mark.parametrize("name", ["best", "worst"])
+def test_first_departing_layer(errors: list[float], layer: int | None, name: str) -> None:
+    assert _first_departing(figures(**{name: errors})) == layer

@@ -18,6 +18,7 @@ from ingot.runtime.artifact.manifest import (
     StepRecord,
     TargetRecord,
     WeightRecord,
+    read_manifest,
     write_manifest,
 )
 
@@ -28,6 +29,11 @@ FIGURES = {
     "decode": {**PREFILL, "layer_errors": [0.75]},
     "greedy": {"equal": 3, "tokens": 4},
     "bounds": {"max_error": 0.3},
+    "kernels": {
+        "prefill": {"best": [1e-7, 0.0], "worst": [0.01, 0.03]},
+        "decode": {"best": [2e-7, 0.0], "worst": [0.02, 0.04]},
+        "bound": {"best": [1e-4, 1e-4], "worst": [0.05, 0.05]},
+    },
 }
 
 
@@ -83,10 +89,21 @@ def test_text_holds_the_facts(artifact: Path) -> None:
     assert "model.so 1.5 MB" in fields["files"]
     assert fields["rewrites"].strip() == "fuse_norm 5"
     assert fields["proof"].strip() == "proven"
-    assert ["layer", "0", "error", "0.5", "0.75", "-"] in [
-        line.split() for line in result.stdout.splitlines()
-    ]
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert "layer 0 error 1e-07 2e-07 0.0001 0.01 0.02 0.05".split() in rows
+    assert "head error 0 0 0.0001 0.03 0.04 0.05".split() in rows
+    assert "max_error 0.25 0.25 0.3".split() in rows
     assert "greedy text  the same as eager's for the first 3 of 4 tokens" in result.stdout
+
+
+def test_a_proof_without_layers_is_of_an_older_ingot(artifact: Path) -> None:
+    manifest = read_manifest(artifact)
+    old = {name: figure for name, figure in FIGURES.items() if name != "kernels"}
+    proof = ProofRecord(status="proven", figures=old)
+    write_manifest(artifact, manifest.model_copy(update={"proof": proof}))
+    result = CliRunner().invoke(app, ["inspect", str(artifact)])
+    assert "the proof is of an older Ingot" in result.stdout
+    assert "max_error 0.25 0.25 0.3".split() in [r.split() for r in result.stdout.splitlines()]
 
 
 def test_weights_are_listed_on_request(artifact: Path) -> None:

@@ -19,6 +19,11 @@ FIGURES: dict[str, Any] = {
     "decode": {**PHASE, "max_error": 0.75, "layer_errors": [0.1, 0.3]},
     "greedy": {"equal": 3, "tokens": 24},
     "bounds": {"max_error": 1.0, "kl_mean": 1.0},
+    "kernels": {
+        "prefill": {"best": [1e-7, 2e-7, 0.0], "worst": [0.01, 0.02, 0.03]},
+        "decode": {"best": [1e-7, 3e-7, 0.0], "worst": [0.01, 0.04, 0.03]},
+        "bound": {"best": [1e-4, 2e-4, 1e-4], "worst": [0.05, 0.06, 0.05]},
+    },
 }
 RIGHT = ProofReport(FIGURES, (), None)
 OFF = ProofReport(FIGURES, ("prefill max_error is 0.5, the bound is 0.1",), 1)
@@ -49,7 +54,8 @@ def test_proven(verdicts: list[ProofReport]) -> None:
     assert result.exit_code == 0, result.output
     rows = [line.split() for line in result.stdout.splitlines()]
     assert ["max_error", "0.5", "0.75", "1"] in rows
-    assert ["layer", "1", "error", "0.2", "0.3", "-"] in rows
+    assert "layer 1 error 2e-07 3e-07 0.0002 0.02 0.04 0.06".split() in rows
+    assert "head error 0 0 0.0001 0.03 0.03 0.05".split() in rows
     assert ["verdict", "proven"] in rows
     assert "compiled without" not in result.stdout
 
@@ -60,8 +66,8 @@ def test_off_names_the_layer_and_the_rewrite(verdicts: list[ProofReport]) -> Non
     assert result.exit_code == 1
     rows = [line.split() for line in result.stdout.splitlines()]
     assert ["first", "layer", "that", "departs", "1"] in rows
-    assert ["(nothing)", "0.75", "off"] in rows
-    assert ["fuse_rope", "0.75", "right"] in rows
+    assert ["(nothing)", "0.04", "off"] in rows
+    assert ["fuse_rope", "0.04", "right"] in rows
 
 
 def test_json(verdicts: list[ProofReport]) -> None:
