@@ -24,6 +24,7 @@ from ingot.compile.kernels.matmul.cpu_amx import matrix_tiles
 from ingot.compile.kernels.matmul.cpu_bfloat16 import Bfloat16Tiles
 from ingot.compile.kernels.matmul.cpu_dot import DotTiles
 from ingot.compile.kernels.matmul.cpu_float import FloatTiles
+from ingot.compile.kernels.matmul.cpu_nibbles import NibbleTiles
 from ingot.compile.kernels.matmul.cpu_pairs import PairTiles
 from ingot.compile.kernels.matmul.spec import (
     Activations,
@@ -77,12 +78,18 @@ class Tiles(Protocol):
 MakeTiles = Callable[[LinearSpec, Target, Layout, Buffer, list[Buffer]], Tiles]
 
 
+def choose_int8_tiles(spec: LinearSpec, target: Target) -> MakeTiles:
+    if spec.format.bits == 8:
+        return DotTiles
+    return NibbleTiles if has_quad_dot(target) else PairTiles
+
+
 def choose_tiles(spec: LinearSpec, target: Target) -> MakeTiles:
     """What multiplies `spec` on `target`."""
     by_activations: dict[Activations, MakeTiles] = {
         "float32": FloatTiles,
         "bfloat16": Bfloat16Tiles,
-        "int8": DotTiles if has_quad_dot(target) else PairTiles,
+        "int8": choose_int8_tiles(spec, target),
     }
     return by_activations[effective_activations(spec, target)]
 
@@ -153,7 +160,7 @@ def _emit_rows(
             _emit_tile(block, first + full * tiles.rows, tiles.rows, cut, tiles, epilogue)
 
     whole = let(tirx.floordiv(num_rows, tiles.rows), 1, "int64")
-    if isinstance(tiles, DotTiles) and tiles.unpacks:
+    if isinstance(tiles, NibbleTiles) and tiles.unpacks:
         with T.If(whole >= LEAST_UNPACKED):
             with T.Then():
                 emit_full_tiles(tiles.unpack(block))

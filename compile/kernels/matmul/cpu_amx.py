@@ -141,6 +141,7 @@ class ByteMatrix:
         for r, total in enumerate(sums):
             for i, run in enumerate(runs):
                 dot = load(self.dot, (index(i), index(r), index(0)), WORDS)
+                dot = tirx.Cast(f"float32x{WORDS}", dot)
                 dots.add_scaled(total, dot, scales[i], dots.x_rows.scale[row + r, run])
 
 
