@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from ingot.bench.peers import divergence
+from ingot.bench.peers.ingot_logits import open_engine
+from ingot.bench.peers.measure import Job
 from ingot.bench.render_performance import divergence_table
 from ingot.errors import UsageError
 
@@ -60,6 +62,17 @@ def test_our_artifact_is_compared_and_rendered(
     assert str(tmp_path) not in report["command"] and "ingot/f32=PATH" in report["command"]
     assert report["forms"][1]["mean"] > 0
     assert divergence_table(report).count("| `") == 2
+
+
+def test_logits_outlive_the_next_window(tiny_artifact: Path) -> None:
+    """What an executor gives lies where its next call writes."""
+    logits_of = open_engine(
+        Job(tiny_artifact, threads=1, batch=1, prompt=4, decode=0, dtype="auto")
+    )
+    first = logits_of([3, 1, 4, 1])
+    kept = first.copy()
+    assert not np.array_equal(logits_of([2, 7, 1, 8]), kept)
+    np.testing.assert_array_equal(first, kept)
 
 
 def test_held_out_text_is_cut_into_whole_windows() -> None:
