@@ -1,6 +1,6 @@
 """Turn one tile of int8 rows and 4-bit weights into sums over K by int8 dot products.
 
-A weight is a nibble, w + 8, times the multiplier of its group. A few rows take the nibbles as they
+A weight is a nibble, less 8, times the multiplier of its group. A few rows take the nibbles as they
 are, start each group from -8 * sum(its activations), and multiply the group's sum: two operations a
 row. Where many rows come, nibbles become bytes first, (nibble - 8) * multiplier + 128, once for all
 of them, and the sums of a whole run are products of bytes (`cpu_dot.py`).
@@ -34,14 +34,14 @@ from ingot.compile.kernels.vector_ir import (
     store,
 )
 
-# What is added to a weight to make it a nibble, times its multiplier.
+# What makes codes unsigned: a nibble is its code, -8 to 7, plus this.
 NIBBLE_OFFSET = 8
 
 
 class NibbleTiles(DotTiles):
     """Emits the sums of a tile whose weights are nibbles, or were."""
 
-    unpacks = True  # whether several tiles of rows are worth it
+    unpacks = True  # into bytes, where several tiles of rows read a block
     unpacked: Buffer | None = None
 
     def fitting_rows(self, registers: int) -> int:
