@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ingot.bench.profile.case import Case, decode, prefill
 from ingot.compile.kernels import build_kernel
-from ingot.compile.kernels.matmul.cpu import TILES_PER_TASK
-from ingot.compile.kernels.matmul.cpu_dot import PREFETCH_BYTES, DotTiles
+from ingot.compile.kernels.matmul.cpu import TILES_PER_TASK, choose_tiles
+from ingot.compile.kernels.matmul.cpu_dot import PREFETCH_BYTES
 from ingot.compile.kernels.matmul.spec import LinearSpec, layout, packed_tensors
 from ingot.compile.kernels.paged_attention.cpu import ENOUGH_BLOCKS
 from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
@@ -68,7 +68,7 @@ def tunables(target: Target, scale: int = 1) -> list[Tunable]:
             Tunable(
                 "matmul_prefetch_bytes",
                 PREFETCH_BYTES,
-                (1024, 2048, 4096, 8192, 16384),
+                (1024, 4096, 16384, 32768, 65536),
                 few_rows,
             ),
         ]
@@ -95,7 +95,8 @@ def guessed_rows(target: Target) -> int:
 
     with kernel("nothing") as function:
         x = function.argument("x", (count("n"), LINEAR.in_features))
-        return DotTiles(LINEAR, target, layout(LINEAR, target), x, []).rows
+        make_tiles = choose_tiles(LINEAR, target)
+        return make_tiles(LINEAR, target, layout(LINEAR, target), x, []).rows
 
 
 def linear_trial(target: Target, spec: LinearSpec, rows: int) -> Trial:

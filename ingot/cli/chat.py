@@ -108,22 +108,10 @@ def chat(
     Ctrl-C stops an answer; /reset forgets the conversation, /system TEXT sets the instructions,
     /exit leaves.
     """
-    from ingot.cli.progress import show_upload
-    from ingot.environment import read_variable
+    from ingot.cli.open_engine import open_engine
     from ingot.errors import RequestError
-    from ingot.runtime import Engine
 
-    threads = threads or read_variable("INGOT_NUM_THREADS")
-    with show_upload() as on_progress:
-        engine = Engine(
-            artifact,
-            num_threads=threads,
-            max_sequences=1,
-            speculation="prompt-lookup" if speculate else None,
-            draft=draft,
-            on_progress=on_progress,
-        )
-    with engine:
+    with open_engine(artifact, speculate=speculate, draft=draft, threads=threads) as engine:
         conversation = Conversation(engine, params, system)
         print(HELP, file=sys.stderr)
         while (line := read_line()) is not None:

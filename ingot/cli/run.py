@@ -35,11 +35,10 @@ def run(
     """
     from dataclasses import asdict
 
+    from ingot.cli.open_engine import open_engine
     from ingot.cli.output import print_json
-    from ingot.cli.progress import show_upload
-    from ingot.environment import read_variable
     from ingot.errors import UsageError
-    from ingot.runtime import Engine, SamplingParams
+    from ingot.runtime import SamplingParams
 
     text = sys.stdin.read() if prompt == "-" else prompt
     if eager:
@@ -56,17 +55,7 @@ def run(
         else:
             print(f"{text}{continuation}")
         return
-    threads = threads or read_variable("INGOT_NUM_THREADS")
-    with show_upload() as on_progress:
-        engine = Engine(
-            artifact,
-            num_threads=threads,
-            max_sequences=1,
-            speculation="prompt-lookup" if speculate else None,
-            draft=draft,
-            on_progress=on_progress,
-        )
-    with engine:
+    with open_engine(artifact, speculate=speculate, draft=draft, threads=threads) as engine:
         if as_json:
             print_json(asdict(engine.generate(text, params)[0]))
             return

@@ -28,7 +28,7 @@ from ingot.errors import CompileError
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """A matrix as integers: w = integer * multiplier * scale, and no multiplier is a 1."""
+    """A matrix as integers: w = integer * scale, or integer * multiplier * scale."""
 
     integers: NDArray[np.int8]  # [rows, padded in]
     scale: NDArray[np.floating]  # [rows, groups], [rows, superblocks] or [rows, 1] a row
