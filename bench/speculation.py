@@ -1,26 +1,31 @@
 """Measures an artifact with and without speculation: prompts to speed-up, acceptance and sameness.
 
-All ways run in turns in one process, on the same prompts: what else the machine does disturbs them
-alike. The plain way runs as two engines: how far the second is from the first is what the machine
-alone makes of equal ways. A turn is several requests for each place in the batch, so that places
-are filled again as outputs end. The first turn warms up and is not counted; prompts are in the
-prefix cache after it, and the governor keeps what it learned.
+One engine runs all three ways, plain, plain again and guessed, its speculation switched off and on:
+where another engine's memory happens to lie makes more difference than is looked for.
+A turn runs the ways on the same prompts one right after the other, the next turn in another order.
+What is compared are times of one turn, so that what disturbs a turn disturbs all of its ways. Plain
+against plain again is the control: what the machine alone makes of equal ways.
+
+Prompts are in the prefix cache, by a plain run that is not counted. All that speculation ever does
+is counted, its first tries too, and the governor keeps what it learned.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 import textwrap
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 from ingot.bench.machine import Machine, describe_machine
 from ingot.runtime import Engine, SamplingParams
-from ingot.runtime.speculation.build import SpeculationKind
+from ingot.runtime.speculation.build import KINDS, SpeculationKind
 
 SOURCES = (
     inspect.getsource,
@@ -33,22 +38,44 @@ SOURCES = (
     inspect.getcallargs,
 )
 MAX_SOURCE_LINES = 30
-REQUESTS_A_PLACE = 3
+REQUESTS_A_PLACE = 2
 TASKS = ("edit", "write")
-PLAIN, PLAIN_AGAIN = "none", "none again"
+PLAIN, PLAIN_AGAIN, GUESSED = WAYS = ("plain", "plain again", "guessed")
+ALLOWED = 0.95  # of the plain speed: a speed-up below is a loss
+Verdict = Literal["not slower", "slower", "not told"]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One way to run the model, on one task and batch size. Times are medians over turns."""
+class Ratio:
+    """A median over turns, where the middle half of them lies, and between which bounds the true
+    median is, by 95%."""
+
+    median: float
+    quartiles: tuple[float, float]
+    interval: tuple[float, float]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it is a loss of more than is allowed; not told where the bounds say both."""
+        low, high = self.interval
+        return "not slower" if low >= ALLOWED else "slower" if high < ALLOWED else "not told"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One kind of speculation on one task and batch size."""
 
     task: str
     batch: int
-    speculation: str  # PLAIN, PLAIN_AGAIN, or the kind
-    tokens_per_s: float
-    speedup: float
+    speculation: SpeculationKind
+    tokens_per_s: float  # medians over turns
+    plain_tokens_per_s: float
+    speedup: Ratio
+    control: Ratio  # plain against plain again
+    verdict: Verdict
     acceptance: float | None  # of what was proposed; None where nothing was
-    tokens_per_step: float  # and sequence
+    tokens_per_step: float
+    plain_tokens_per_step: float
     same_text: bool
 
 
@@ -60,7 +87,7 @@ class SpeculationReport:
     threads: int
     new_tokens: int
     turns: int
-    ways: tuple[Way, ...]
+    cases: tuple[Case, ...]
 
 
 def make_prompt(task: str, index: int) -> str:
@@ -81,10 +108,10 @@ def spread_lengths(mean: int, count: int) -> list[int]:
 
 @dataclass(slots=True)
 class Tally:
-    """What one engine did on one case."""
+    """What one way did on one case, turn by turn."""
 
-    seconds: list[float]
-    texts: list[str]
+    seconds: list[float] = field(default_factory=list)
+    texts: list[list[str]] = field(default_factory=list)
     num_tokens: int = 0
     num_steps: int = 0
     num_proposed: int = 0
@@ -101,61 +128,55 @@ def measure_speculation(
     threads: int | None = None,
     report_progress: Callable[[str], None] = lambda line: None,
 ) -> SpeculationReport:
-    """Every way on every task and batch size."""
+    """Every kind on every task and batch size."""
     machine = describe_machine()
-    kinds: dict[str, SpeculationKind | None] = {
-        PLAIN: None,
-        PLAIN_AGAIN: None,
-        "prompt-lookup": "prompt-lookup",
-    }
-    if draft:
-        kinds["draft"] = "draft"
-    ways: list[Way] = []
+    kinds: tuple[SpeculationKind, ...] = KINDS if draft else ("prompt-lookup",)
+    cases: list[Case] = []
     for batch in batches:
-        with ExitStack() as stack:
-            engines = {
-                name: stack.enter_context(
-                    Engine(
-                        artifact,
-                        num_threads=threads,
-                        max_sequences=batch,
-                        speculation=kind,
-                        draft=draft if kind == "draft" else None,
-                    )
-                )
-                for name, kind in kinds.items()
-            }
-            for task in TASKS:
-                report_progress(f"{task}, batch {batch}")
-                prompts = [make_prompt(task, index) for index in range(REQUESTS_A_PLACE * batch)]
-                tallies = {name: Tally([], []) for name in kinds}
-                for turn in range(turns + 1):
-                    for name in order_of(turn, list(kinds)):
-                        _run(engines[name], prompts, new_tokens, tallies[name], is_counted=turn > 0)
-                ways += compare(task, batch, tallies)
-    num_threads = threads or machine.usable_cores
+        for kind in kinds:
+            engine = Engine(
+                artifact,
+                num_threads=threads,
+                max_sequences=batch,
+                speculation=kind,
+                draft=draft if kind == "draft" else None,
+            )
+            with engine:
+                for task in TASKS:
+                    report_progress(f"{kind}, {task}, batch {batch}")
+                    tallies = run_case(engine, task, batch, new_tokens, turns)
+                    cases.append(compare(task, batch, kind, tallies))
     return SpeculationReport(
         machine=machine,
         artifact=artifact.name,
         draft=draft.name if draft else None,
-        threads=num_threads,
+        threads=threads or machine.usable_cores,
         new_tokens=new_tokens,
         turns=turns,
-        ways=tuple(ways),
+        cases=tuple(cases),
     )
 
 
-def order_of(turn: int, names: list[str]) -> list[str]:
-    """Nobody has its turn always first, or always after the same other."""
-    start = turn // 2 % len(names)
-    order = names[start:] + names[:start]
-    return order[::-1] if turn % 2 else order
+def run_case(
+    engine: Engine, task: str, batch: int, new_tokens: int, turns: int
+) -> dict[str, Tally]:
+    """All ways, turn by turn, each turn on the next few prompts and in the next order."""
+    prompts = [make_prompt(task, index) for index in range(len(SOURCES))]
+    engine.speculate(False)
+    engine.generate(prompts, SamplingParams(max_tokens=new_tokens, ignore_eos=True))
+    tallies = {name: Tally() for name in WAYS}
+    count = REQUESTS_A_PLACE * batch
+    orders = list(permutations(WAYS))
+    for turn in range(turns):
+        chosen = [prompts[(turn * count + index) % len(prompts)] for index in range(count)]
+        for name in orders[turn % len(orders)]:
+            engine.speculate(name == GUESSED)
+            _run(engine, chosen, new_tokens, tallies[name])
+    return tallies
 
 
-def _run(
-    engine: Engine, prompts: list[str], new_tokens: int, tally: Tally, *, is_counted: bool
-) -> None:
-    """One turn."""
+def _run(engine: Engine, prompts: list[str], new_tokens: int, tally: Tally) -> None:
+    """One way in one turn."""
     before = engine.stats().counters
     params = [
         SamplingParams(max_tokens=length, ignore_eos=True)
@@ -163,36 +184,45 @@ def _run(
     ]
     start_s = time.perf_counter()
     completions = engine.generate(prompts, params)
-    seconds = time.perf_counter() - start_s
-    if not is_counted:
-        return
+    tally.seconds.append(time.perf_counter() - start_s)
     after = engine.stats().counters
-    tally.seconds.append(seconds)
-    tally.texts = [completion.text for completion in completions]
+    tally.texts.append([completion.text for completion in completions])
     tally.num_tokens += after.num_output_tokens - before.num_output_tokens
     tally.num_steps += after.num_steps - before.num_steps
     tally.num_proposed += after.num_proposed_tokens - before.num_proposed_tokens
     tally.num_accepted += after.num_accepted_tokens - before.num_accepted_tokens
 
 
-def compare(task: str, batch: int, tallies: dict[str, Tally]) -> list[Way]:
-    plain = tallies[PLAIN]
-    ways = []
-    for name, tally in tallies.items():
-        seconds = median(tally.seconds)
-        ratios = [a / b for a, b in zip(plain.seconds, tally.seconds, strict=True)]
-        num_tokens = tally.num_tokens / len(tally.seconds)
-        ways.append(
-            Way(
-                task=task,
-                batch=batch,
-                speculation=name,
-                tokens_per_s=num_tokens / seconds,
-                # Turn by turn: what disturbs a turn disturbs all of its runs.
-                speedup=median(ratios),
-                acceptance=tally.num_accepted / tally.num_proposed if tally.num_proposed else None,
-                tokens_per_step=tally.num_tokens / tally.num_steps / batch,
-                same_text=tally.texts == plain.texts,
-            )
-        )
-    return ways
+def compare(task: str, batch: int, kind: SpeculationKind, tallies: Mapping[str, Tally]) -> Case:
+    plain, again, guessed = (tallies[name] for name in WAYS)
+    speedup = ratio_of(plain.seconds, guessed.seconds)
+    num_tokens = guessed.num_tokens / len(guessed.seconds)  # of a turn
+    return Case(
+        task=task,
+        batch=batch,
+        speculation=kind,
+        tokens_per_s=num_tokens / median(guessed.seconds),
+        plain_tokens_per_s=num_tokens / median(plain.seconds),
+        speedup=speedup,
+        control=ratio_of(plain.seconds, again.seconds),
+        verdict=speedup.verdict,
+        acceptance=guessed.num_accepted / guessed.num_proposed if guessed.num_proposed else None,
+        tokens_per_step=guessed.num_tokens / guessed.num_steps,
+        plain_tokens_per_step=plain.num_tokens / plain.num_steps,
+        same_text=guessed.texts == plain.texts,
+    )
+
+
+def ratio_of(first_s: Sequence[float], second_s: Sequence[float]) -> Ratio:
+    """How many times as fast the second way is, by the turns' own ratios."""
+    ratios = sorted(first / second for first, second in zip(first_s, second_s, strict=True))
+    count = len(ratios)
+    # The number of turns below the true median is binomial: so many standard deviations around
+    # the middle are its ranks.
+    reach = math.ceil(1.96 * math.sqrt(count) / 2)
+    low, high = max(0, (count - 1) // 2 - reach), min(count - 1, count // 2 + reach)
+    return Ratio(
+        median=median(ratios),
+        quartiles=(ratios[count // 4], ratios[count - 1 - count // 4]),
+        interval=(ratios[low], ratios[high]),
+    )

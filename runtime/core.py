@@ -53,6 +53,7 @@ class EngineCore:
         )
         self._sampler = Sampler(executor, masker)
         self._speculator = speculator
+        self.is_speculating = True  # if it can; may be changed between steps
         self._decode = decode
         self._eos_token_ids = eos_token_ids
         self._clock = clock
@@ -69,11 +70,9 @@ class EngineCore:
         """Run one step of the model over all that fits, and say what came of it."""
         start_s = self._clock()
         chunks = self._expire(start_s)
-        if self._speculator is not None:
-            running = self.scheduler.running
-            # Where a prompt is read for its embedding, a step's time says nothing about guesses.
-            is_embedding = any(sequence.pooling is not None for sequence in running)
-            self._speculator.propose([] if is_embedding else running)
+        speculator = self._speculator if self.is_speculating else None
+        if speculator is not None:
+            speculator.propose(self.scheduler.running)
         schedule = self.scheduler.schedule()
         if not schedule.chunks:
             return chunks
@@ -84,8 +83,8 @@ class EngineCore:
             generating = [chunk for chunk in schedule.chunks if chunk.sequence.pooling is None]
             return chunks + (self._generate(generating, start_s) if generating else [])
         chunks += self._generate(schedule.chunks, start_s)
-        if self._speculator is not None:
-            self._speculator.record(schedule, self._clock() - start_s)
+        if speculator is not None:
+            speculator.record(schedule, self._clock() - start_s)
         return chunks
 
     def _generate(self, scheduled: Seq[ScheduledChunk], start_s: float) -> list[Chunk]:

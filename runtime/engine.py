@@ -194,6 +194,10 @@ class Engine:
         """Whether a call of `step` would bring something."""
         return self._open().has_work or bool(self._unclaimed)
 
+    def speculate(self, is_on: bool) -> None:
+        """Guess from the next step on, or not, if the engine was made with something to guess."""
+        self._open().is_speculating = is_on
+
     @property
     def masker(self) -> Masker:
         """What compiles constraints, to be told of them before their requests come."""

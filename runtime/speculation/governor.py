@@ -24,7 +24,7 @@ MIN_GAIN = 1.1  # of the batch's rate, or a plain step is taken
 ALONE = 0.92
 MAX_LOSS = 0.01  # of the time that steps take may be lost, by thinking of guesses or by trying them
 MAX_SAVINGS = 16  # plain steps: more is not kept for worse times
-MAX_REST = 600  # steps, however much was lost
+MAX_REST = 600  # steps: then plain ones are measured, and it rests on if more was lost
 MAX_PAUSE = 128  # steps after fruitless thoughts of guesses that cost time; each doubles it
 TRIAL_STEPS = 8  # that follow once a draft model has read what it missed, for it was paid for
 PLAIN_EVERY = 150  # steps: how often the cost of a plain step is measured afresh
@@ -198,9 +198,9 @@ class Governor:
         if self._num_trials:
             self._num_trials -= 1
         elif self._account_s < 0:
-            steps = ceil(-self._account_s / (MAX_LOSS * plain_s))
-            self._rest = min(max(PLAIN_RUN, steps), MAX_REST)
-            self._account_s = 0.0
+            pay_s = MAX_LOSS * plain_s
+            self._rest = min(max(PLAIN_RUN, ceil(-self._account_s / pay_s)), MAX_REST)
+            self._account_s = min(0.0, self._account_s + self._rest * pay_s)
             self._forget_pace(self._rest)
 
     def _forget_pace(self, num_steps: int) -> None:

@@ -11,6 +11,11 @@ from ingot.runtime.speculation.governor import Governor, Outcome
 from ingot.runtime.speculation.proposer import Proposer, Wish
 
 
+def is_reading(sequence: Sequence) -> bool:
+    """Whether the next step reads a part of its prompt, to be continued or for its embedding."""
+    return sequence.num_uncached_tokens > 1 or sequence.pooling is not None
+
+
 class Speculator:
     """Asks the proposer for as many guesses as the governor finds worth their time.
 
@@ -35,7 +40,7 @@ class Speculator:
         self._accepted = {}
         if not running or not self.governor.may_speculate(len(running)):
             return
-        if any(len(sequence.tokens) - sequence.num_cached_tokens > 1 for sequence in running):
+        if any(map(is_reading, running)):
             return
         start_s = self._clock()
         limits = [self._limit(sequence) for sequence in running]

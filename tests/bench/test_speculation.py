@@ -1,16 +1,27 @@
-"""What is compared, and how: no engine runs here."""
+"""What is compared, and how: the engine only plays the part."""
+
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from ingot.bench.speculation import (
+    ALLOWED,
+    GUESSED,
     PLAIN,
+    PLAIN_AGAIN,
+    SOURCES,
     TASKS,
+    WAYS,
+    Ratio,
     Tally,
     compare,
     make_prompt,
-    order_of,
+    ratio_of,
+    run_case,
     spread_lengths,
 )
+from ingot.runtime.engine_stats import Counters
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -30,18 +41,77 @@ def test_lengths_are_spread(mean: int, count: int) -> None:
 
 
 def test_ways_are_compared_turn_by_turn() -> None:
-    plain = Tally([1.0, 4.0, 2.0], ["a", "b"], num_tokens=600, num_steps=300)
-    guessed = Tally([0.5, 2.0, 2.0], ["a", "c"], 600, 150, num_proposed=400, num_accepted=300)
-    first, second = compare("edit", 2, {PLAIN: plain, "prompt-lookup": guessed})
-    assert (first.speedup, first.acceptance, first.same_text) == (1.0, None, True)
-    assert (second.speedup, second.acceptance, second.same_text) == (2.0, 0.75, False)
-    assert (second.tokens_per_s, second.tokens_per_step) == (100.0, 2.0)
+    tallies = {
+        PLAIN: Tally([1.0, 4.0, 2.0], [["a", "b"]], num_tokens=600, num_steps=300),
+        PLAIN_AGAIN: Tally([2.0, 4.0, 2.0], [["a", "b"]], num_tokens=600, num_steps=300),
+        GUESSED: Tally([0.5, 2.0, 2.0], [["a", "c"]], 600, 150, num_proposed=400, num_accepted=300),
+    }
+    case = compare("edit", 2, "prompt-lookup", tallies)
+    assert (case.speedup.median, case.control.median) == (2.0, 1.0)
+    assert (case.acceptance, case.same_text) == (0.75, False)
+    assert (case.tokens_per_s, case.plain_tokens_per_s) == (100.0, 100.0)
+    assert (case.tokens_per_step, case.plain_tokens_per_step) == (4.0, 2.0)
 
 
-def test_nobody_comes_always_after_the_same_other() -> None:
-    names = ["a", "b", "c", "d"]
-    orders = [order_of(turn, names) for turn in range(8)]
-    assert all(sorted(order) == names for order in orders)
-    assert {order[0] for order in orders} == set(names)
-    before = {order[order.index("d") - 1] for order in orders if order[0] != "d"}
-    assert len(before) > 1
+def test_the_median_lies_between_its_bounds() -> None:
+    """Of 100 turns those of rank 40 and 61, within which a median is by 95%."""
+    ratio = ratio_of([float(i) for i in range(1, 101)], [1.0] * 100)
+    assert ratio.median == 50.5
+    assert ratio.interval == (40.0, 61.0) and ratio.quartiles == (26.0, 75.0)
+    assert ratio_of([3.0], [2.0]).interval == (1.5, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [
+        ((ALLOWED, 1.1), "not slower"),
+        ((0.8, ALLOWED - 0.01), "slower"),
+        ((ALLOWED - 0.01, 1.2), "not told"),
+    ],
+)
+def test_a_verdict_needs_both_bounds(interval: tuple[float, float], verdict: str) -> None:
+    assert Ratio(1.0, interval, interval).verdict == verdict
+
+
+@dataclass
+class Stats:
+    counters: Counters
+
+
+@dataclass
+class Text:
+    text: str
+
+
+@dataclass
+class FakeEngine:
+    """Remembers in which order it was asked with guesses and without."""
+
+    is_on: bool = True
+    runs: list[tuple[bool, list[str]]] = field(default_factory=list)
+
+    def speculate(self, is_on: bool) -> None:
+        self.is_on = is_on
+
+    def generate(self, prompts: list[str], params: Any) -> list[Text]:
+        self.runs.append((self.is_on, prompts))
+        return [Text(prompt[::-1]) for prompt in prompts]
+
+    def stats(self) -> Stats:
+        return Stats(Counters())
+
+
+def test_every_turn_asks_all_ways_alike() -> None:
+    engine = FakeEngine()
+    tallies = run_case(engine, "edit", 1, 8, turns=6)  # type: ignore[arg-type]
+    (is_on, prompts), *runs = engine.runs
+    assert not is_on and len(prompts) == len(SOURCES), "warm-up"
+    turns = [runs[start : start + len(WAYS)] for start in range(0, len(runs), len(WAYS))]
+    assert len(turns) == 6
+    for turn in turns:
+        assert sum(is_on for is_on, _ in turn) == 1
+        assert all(prompts == turn[0][1] for _, prompts in turn)
+    places = [[is_on for is_on, _ in turn].index(True) for turn in turns]
+    assert sorted(places) == [0, 0, 1, 1, 2, 2]
+    assert all(len(tally.seconds) == 6 for tally in tallies.values())
+    assert tallies[GUESSED].texts == tallies[PLAIN].texts

@@ -226,6 +226,15 @@ def test_a_loss_is_paid_by_rest() -> None:
     assert rest_of(governor, 1) > 1 / MAX_LOSS
 
 
+@pytest.mark.parametrize("loss", [3, 30, 300])
+def test_a_great_loss_is_paid_too(loss: int) -> None:
+    """As when a draft model reads the long prompts of a whole batch, and then isn't worth it."""
+    governor = Governor(MAX_TOKENS, guess_s=0.01)
+    rest_of(governor, 1)
+    governor.record_plain(1, flat(1), spent_s=loss * flat(1))
+    assert rest_of(governor, 1) == pytest.approx(loss / MAX_LOSS, rel=0.05)
+
+
 def test_little_is_recorded_while_it_rests() -> None:
     governor = Governor(MAX_TOKENS)
     governor.record_plain(1, flat(1), spent_s=flat(1))

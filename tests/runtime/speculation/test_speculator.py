@@ -141,6 +141,24 @@ def test_with_too_few_pages(make_rig: MakeRig, toy: ModuleType, kind: str) -> No
         assert proposer.pool.num_used == 0, "ended outputs hold pages of the draft model"
 
 
+def test_switched_off_and_on_between_steps(make_rig: MakeRig, toy: ModuleType) -> None:
+    prompt, params = [7, 8] * 4, SamplingParams(max_tokens=60, ignore_eos=True)
+    [expected] = make_rig(num_pages=64).engine.generate([prompt], params)
+    rig = make_rig(num_pages=64)
+    proposer = make_proposer("draft", rig, toy, [])
+    speculate(rig, proposer)
+    counters, proposed = rig.core.counters, []
+    tokens = []
+    rig.engine.add_request(prompt, params)
+    for step in range(60):
+        rig.engine.speculate(step // 4 % 2 == 1)
+        tokens += [token for chunk in rig.engine.step() for token in chunk.token_ids]
+        proposed.append(counters.num_proposed_tokens)
+    assert tuple(tokens) == tuple(expected.token_ids)
+    assert proposed[3] == 0 < proposed[7] == proposed[11]
+    assert proposer.pool.num_used == 0
+
+
 def test_ends_inside_a_guess(make_rig: MakeRig, toy: ModuleType) -> None:
     """Stop strings, end tokens and lengths cut off what was accepted after them."""
     for more in ({"stop": ["2w"]}, {"ignore_eos": False}, {"stop_token_ids": [3, 30]}):
