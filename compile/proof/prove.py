@@ -12,7 +12,7 @@ import torch
 
 from ingot.compile.proof.bounds import Bounds, bounds_for
 from ingot.compile.proof.figures import compare, compare_layers
-from ingot.compile.proof.rounding import ArtifactRounding
+from ingot.compile.proof.rounding import ArtifactRounding, check_formats
 from ingot.compile.proof.traces import (
     CompiledModel,
     EagerModel,
@@ -94,6 +94,7 @@ def run_proof(
     """
     tell = progress or (lambda stage, done, total: None)
     manifest = artifact.manifest
+    check_formats(manifest.scheme)
     bounds = bounds_for(manifest.scheme)
     context = manifest.step.max_context_tokens
     model = compute_in_float32(load_eager(source, stored_dtype(source), max_context_tokens=context))

@@ -24,7 +24,10 @@ from ingot.targets import Target, resolve_target
 
 
 class ArtifactRounding:
-    """Rounds as the kernels of an artifact do, whose model in eager form is `model`."""
+    """Rounds as the kernels of an artifact do, whose model in eager form is `model`.
+
+    Its formats must be known: `check_formats`.
+    """
 
     def __init__(self, manifest: Manifest, model: Any) -> None:
         record = manifest.scheme
@@ -75,7 +78,8 @@ def _target_of(manifest: Manifest) -> Target:
     return replace(resolve_target(manifest.target.name), features=manifest.target.features)
 
 
-def _rules(record: SchemeRecord, model: Any) -> FormatRules:
+def check_formats(record: SchemeRecord) -> None:
+    """Refuse an artifact of another version, whose weights are rounded in ways not known here."""
     codes = {record.linear, record.embedding, record.head, *record.keep.values()}
     unknown = sorted(codes - set(FORMATS))
     if unknown or record.name not in SCHEMES:
@@ -84,6 +88,9 @@ def _rules(record: SchemeRecord, model: Any) -> FormatRules:
             "which this version of Ingot doesn't write",
             hint="compile the model again with this version of Ingot",
         )
+
+
+def _rules(record: SchemeRecord, model: Any) -> FormatRules:
     scheme = replace(
         SCHEMES[record.name], linear=record.linear, embedding=record.embedding, head=record.head
     )

@@ -21,7 +21,7 @@ from ingot.compile.proof.prove import (
     prove_artifact,
     run_proof,
 )
-from ingot.errors import ProofError
+from ingot.errors import ArtifactVersionError, ProofError
 from ingot.models.capture import CapturedModel
 from ingot.models.resolve import resolve_model
 from ingot.runtime.artifact.artifact import load_artifact
@@ -151,6 +151,18 @@ def test_sequences_of_a_short_context(compiled_llama: CompileResult, context: in
     manifest = artifact.manifest.model_copy(update={"step": step})
     short = type(artifact)(artifact.path, manifest, artifact.weights)
     assert all(len(sequence) < context for sequence in proof_sequences(short))
+
+
+def test_formats_of_another_version_are_refused_before_the_model_is_loaded(
+    compiled_llama: CompileResult, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = load_artifact(compiled_llama.path)
+    scheme = artifact.manifest.scheme.model_copy(update={"keep": {"lm_head": "q3_g7"}})
+    manifest = artifact.manifest.model_copy(update={"scheme": scheme})
+    old = type(artifact)(artifact.path, manifest, artifact.weights)
+    monkeypatch.setattr("ingot.compile.proof.prove.load_eager", None)
+    with pytest.raises(ArtifactVersionError, match="q3_g7"):
+        run_proof(old, resolve_model(str(tiny_llama)))
 
 
 # --- verdicts ------------------------------------------------------------------------------------

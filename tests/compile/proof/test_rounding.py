@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ingot.compile.kernels.matmul import reference
-from ingot.compile.proof.rounding import ArtifactRounding
+from ingot.compile.proof.rounding import ArtifactRounding, check_formats
 from ingot.compile.schemes import FORMATS, SCHEMES
 from ingot.errors import ArtifactVersionError
 from ingot.runtime.artifact.manifest import SchemeRecord
@@ -29,12 +29,16 @@ def make_model(**changes: Any) -> Any:
     return LlamaForCausalLM(config)
 
 
+def make_record(scheme: str, **changes: Any) -> SchemeRecord:
+    made = SCHEMES[scheme]
+    names = ("name", "linear", "embedding", "head", "kv_dtype", "activations")
+    return SchemeRecord(**{**{name: getattr(made, name) for name in names}, **changes})
+
+
 def make_rounding(
     scheme: str, model: Any = None, target: str = ZEN4, **changes: Any
 ) -> ArtifactRounding:
-    made = SCHEMES[scheme]
-    names = ("name", "linear", "embedding", "head", "kv_dtype", "activations")
-    record = SchemeRecord(**{**{name: getattr(made, name) for name in names}, **changes})
+    record = make_record(scheme, **changes)
     features = load_targets()[target].features
     manifest: Any = SimpleNamespace(
         scheme=record, target=SimpleNamespace(name=target, features=features)
@@ -108,6 +112,12 @@ def test_what_attention_rounds(
     torch.testing.assert_close(found, weights, rtol=2**-7, atol=0)
 
 
-def test_format_of_another_version() -> None:
+@pytest.mark.parametrize("changes", [{"linear": "q3_g7"}, {"keep": {"lm_head": "q3_g7"}}])
+def test_formats_of_another_version(changes: dict[str, Any]) -> None:
     with pytest.raises(ArtifactVersionError, match="q3_g7"):
-        make_rounding("w4", linear="q3_g7")
+        check_formats(make_record("w4", **changes))
+
+
+def test_formats_of_this_version() -> None:
+    for scheme in SCHEMES:
+        check_formats(make_record(scheme, keep={"lm_head": "f16"}))
