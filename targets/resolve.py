@@ -6,6 +6,7 @@ import difflib
 import logging
 from dataclasses import replace
 
+from ingot.errors import UsageError
 from ingot.targets.cpu import Cpu, detect_cpu
 from ingot.targets.target import Target, TargetError, load_targets
 
@@ -51,7 +52,7 @@ def merge_gpus(targets: list[Target]) -> Target:
         return targets[0]
     alone = next((arch for arch in by_arch if arch.endswith("a")), None)
     if alone is not None:
-        raise TargetError(
+        raise UsageError(
             f"cuda:{alone} is compiled alone: no other GPU runs its kernels",
             f"cuda:{alone.removesuffix('a')} goes with others",
         )
@@ -77,7 +78,7 @@ def _find(name: str) -> Target:
     if found is None:
         allowed = ["cpu", "cuda", *targets]
         close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
-        raise TargetError(
+        raise UsageError(
             f"unknown target {name!r}; the targets are {', '.join(allowed)}",
             f"did you mean {close[0]}?" if close else "`ingot targets` describes them",
         )

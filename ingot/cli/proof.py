@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+KINDS = ("prefill", "decode", "bound")
 FIGURES = ("max_error", "mean_error", "kl_mean", "kl_max", "top1")
-OLD = (
+LAYERS = (
+    "error of each layer beside eager that rounds alike: of the best quarter of the tokens, and of "
+    "the worst token"
+)
+WHOLE = "the whole model beside eager in float32"
+LAYERS_MISSING = (
     "the proof is of an older Ingot, which didn't compare layer by layer: `ingot verify` makes "
     "it again"
 )
@@ -16,17 +22,19 @@ def print_proof(figures: dict[str, Any]) -> None:
     from ingot.cli.output import print_fields, print_table
 
     if "kernels" in figures:
-        columns = ("best quarter", "decode", "bound", "worst token", "decode", "bound")
-        print_table(("beside eager that rounds alike", *columns), kernel_rows(figures["kernels"]))
+        print(LAYERS)
+        columns = [f"{name}, {kind}" for name in ("best", "worst") for kind in KINDS]
+        print_table(("", *columns), kernel_rows(figures["kernels"]))
     else:
-        print(OLD)
+        print(LAYERS_MISSING)
     print()
     bounds, greedy = figures["bounds"], figures["greedy"]
     rows = [
         (name, figures["prefill"][name], figures["decode"][name], bounds.get(name))
         for name in FIGURES
     ]
-    print_table(("beside eager in float32", "prefill", "decode", "bound"), rows)
+    print(WHOLE)
+    print_table(("", *KINDS), rows)
     print()
     equal, tokens = greedy["equal"], greedy["tokens"]
     same = f"all {tokens} tokens" if equal == tokens else f"the first {equal} of {tokens} tokens"
@@ -35,8 +43,7 @@ def print_proof(figures: dict[str, Any]) -> None:
 
 def kernel_rows(kernels: dict[str, Any]) -> list[tuple[object, ...]]:
     """One a layer, the head last."""
-    kinds = ("prefill", "decode", "bound")
-    columns = [kernels[kind][name] for name in ("best", "worst") for kind in kinds]
+    columns = [kernels[kind][name] for name in ("best", "worst") for kind in KINDS]
     rows = list(zip(*columns, strict=True))
-    names = [*(f"layer {i} error" for i in range(len(rows) - 1)), "head error"]
+    names = [*(f"layer {i}" for i in range(len(rows) - 1)), "head"]
     return [(name, *row) for name, row in zip(names, rows, strict=True)]

@@ -22,7 +22,10 @@ def print_report(result: CompileResult, *, as_json: bool) -> None:
         print_json(record)
         return
     print_table(("stage", "seconds", "matched"), stage_rows(report))
-    left = report.leftover_operators
+    left = ", ".join(
+        f"{name.removeprefix('relax.')} {count}"
+        for name, count in sorted(report.leftover_operators.items())
+    )
     size = sum(file.bytes for file in manifest.files)
     print()
     print_fields(
@@ -32,7 +35,7 @@ def print_report(result: CompileResult, *, as_json: bool) -> None:
             "target": manifest.target.name,
             "scheme": manifest.scheme.name,
             **({"sizes": report.sizes} if report.sizes else {}),
-            "not fused": ", ".join(f"{name} {n}" for name, n in sorted(left.items())) or "none",
+            "left to TVM": left or "none",
             **({"spilling": ", ".join(sorted(set(report.spilling)))} if report.spilling else {}),
             "proof": manifest.proof.status,
         }

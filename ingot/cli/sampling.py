@@ -77,9 +77,13 @@ def takes_sampling(verb: Callable[..., None]) -> Callable[..., None]:
 
 def make_params(options: dict[str, Any]) -> SamplingParams:
     """Build the parameters from the options that were given."""
+    from ingot.errors import RequestError, UsageError
     from ingot.runtime import SamplingParams
 
     given = {name: value for name, value in options.items() if value not in (None, [])}
     if "stop" in given:
         given["stop"] = tuple(given["stop"])
-    return SamplingParams(**given)
+    try:
+        return SamplingParams(**given)
+    except RequestError as error:  # which is what it is to a program: here it is an option
+        raise UsageError(error.message, error.hint) from None

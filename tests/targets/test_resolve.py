@@ -2,6 +2,7 @@
 
 import pytest
 
+from ingot.errors import UsageError
 from ingot.targets import Cpu, TargetError, best_cpu_target, load_targets, resolve_target
 
 
@@ -47,9 +48,9 @@ def test_several_gpus_are_one_target() -> None:
     assert resolve_target("cuda:sm_80").archs == ("sm_80",)
     assert resolve_target("cpu:x86-64-v3").archs == ()
     assert resolve_target("cuda:sm_90a,sm_90a") == targets["cuda:sm_90a"]
-    with pytest.raises(TargetError, match="cuda:sm_90a is compiled alone"):
+    with pytest.raises(UsageError, match="cuda:sm_90a is compiled alone"):
         resolve_target("cuda:sm_80,sm_90a")
-    with pytest.raises(TargetError, match="unknown target 'cuda:sm_81'"):
+    with pytest.raises(UsageError, match="unknown target 'cuda:sm_81'"):
         resolve_target("cuda:sm_80,sm_81")
 
 
@@ -57,6 +58,6 @@ def test_several_gpus_are_one_target() -> None:
     ("name", "hint"), [("cuda:sm90", "cuda:sm_90"), ("cpu:znver3", "cpu:znver4"), ("gpu", "cpu")]
 )
 def test_wrong_name_gets_a_suggestion(name: str, hint: str) -> None:
-    with pytest.raises(TargetError, match=f"unknown target '{name}'") as caught:
+    with pytest.raises(UsageError, match=f"unknown target '{name}'") as caught:
         resolve_target(name)
     assert hint in caught.value.hint

@@ -101,7 +101,7 @@ def test_report_shows_rewrites_once_below_their_stage() -> None:
         ["lower", "0.25"],
         ["total", "2.50"],
     ]
-    assert "relax.add 2" in fields
+    assert "left to TVM  add 2\n" in fields
     assert "(2.0 MB)" in fields
     assert result.stderr == "weights: done\n"
 

@@ -79,7 +79,8 @@ def artifact(tmp_path: Path) -> Path:
 def test_text_holds_the_facts(artifact: Path) -> None:
     result = CliRunner().invoke(app, ["inspect", str(artifact)])
     assert result.exit_code == 0, result.output
-    fields = dict(line.split("  ", 1) for line in result.stdout.splitlines() if line)
+    summary = result.stdout.partition("\n\n")[0]
+    fields = dict(line.split("  ", 1) for line in summary.splitlines())
     assert fields["model"].strip() == "tiny (LlamaForCausalLM, 12,345 parameters)"
     assert fields["source"].strip() == "tiny at abc"
     assert "cuda:sm_90" in fields["target"]
@@ -90,8 +91,8 @@ def test_text_holds_the_facts(artifact: Path) -> None:
     assert fields["rewrites"].strip() == "fuse_norm 5"
     assert fields["proof"].strip() == "proven"
     rows = [line.split() for line in result.stdout.splitlines()]
-    assert "layer 0 error 1e-07 2e-07 0.0001 0.01 0.02 0.05".split() in rows
-    assert "head error 0 0 0.0001 0.03 0.04 0.05".split() in rows
+    assert "layer 0 1e-07 2e-07 0.0001 0.01 0.02 0.05".split() in rows
+    assert "head 0 0 0.0001 0.03 0.04 0.05".split() in rows
     assert "max_error 0.25 0.25 0.3".split() in rows
     assert "greedy text  the same as eager's for the first 3 of 4 tokens" in result.stdout
 

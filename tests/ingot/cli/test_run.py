@@ -56,8 +56,9 @@ def test_threads_come_from_the_environment(engine: Any, monkeypatch: pytest.Monk
     assert engine.made[0][1] == {**NOT_GIVEN, "num_threads": 1, "max_sequences": 1}
 
 
-def test_bad_value_is_a_usage_error(engine: Any) -> None:
-    result = CliRunner().invoke(app, ["run", "folder", "hello", "--top-p", "2"])
+@pytest.mark.parametrize("top_p", ["2", "0"])  # what typer refuses, and what the library does
+def test_bad_value_is_a_usage_error(top_p: str, engine: Any) -> None:
+    result = CliRunner().invoke(app, ["run", "folder", "hello", "--top-p", top_p])
     assert result.exit_code == 2
     assert engine.made == []
 

@@ -54,8 +54,8 @@ def test_proven(verdicts: list[ProofReport]) -> None:
     assert result.exit_code == 0, result.output
     rows = [line.split() for line in result.stdout.splitlines()]
     assert ["max_error", "0.5", "0.75", "1"] in rows
-    assert "layer 1 error 2e-07 3e-07 0.0002 0.02 0.04 0.06".split() in rows
-    assert "head error 0 0 0.0001 0.03 0.03 0.05".split() in rows
+    assert "layer 1 2e-07 3e-07 0.0002 0.02 0.04 0.06".split() in rows
+    assert "head 0 0 0.0001 0.03 0.03 0.05".split() in rows
     assert ["verdict", "proven"] in rows
     assert "compiled without" not in result.stdout
 
