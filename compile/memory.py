@@ -15,7 +15,7 @@ import tvm
 from tvm import relax, tirx
 
 from ingot.compile.graph import bindings_of, is_op
-from ingot.compile.polynomial import Polynomial, added, polynomial_of
+from ingot.compile.polynomial import Place, Polynomial, added, named_dimensions, polynomial_of
 from ingot.runtime.artifact.weights_file import ALIGNMENT
 from ingot.runtime.artifact.work import symbols_of
 
@@ -23,9 +23,6 @@ ALLOC_STORAGE, ALLOC_TENSOR = "relax.memory.alloc_storage", "relax.memory.alloc_
 RESHAPE = "relax.reshape"
 VIEWS_SUFFIX = "_views"
 ALLOCATE = "allocate"
-
-Place = tuple[int, int]
-"""A dimension of a function's arguments: which argument, which of its axes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +66,8 @@ class _Arena:
 
     def __init__(self, function: relax.Function, places: Mapping[str, Place]) -> None:
         self._function = function
-        shapes = [p.ty.shape for p in function.params if isinstance(p.ty, relax.TensorType)]
-        self._symbols = {shapes[i].values[axis]: name for name, (i, axis) in places.items()}
+        arrays = [p for p in function.params if isinstance(p.ty, relax.TensorType)]
+        self._symbols = named_dimensions(arrays, places)
         self._kept: list[relax.VarBinding] = []
         self._offsets: dict[relax.Var, Polynomial] = {}  # of storages and views
         self.num_bytes: Polynomial = {}

@@ -41,7 +41,7 @@ from ingot.runtime.artifact.work import WorkRecord
 from ingot.targets import Target
 
 DIMENSIONS = dict.fromkeys((STEP, GRAPH, EMBED), STEP_DIMENSIONS) | {SAMPLE: SAMPLE_DIMENSIONS}
-"""Of the functions that take their memory."""
+"""The dimensions of each function whose tensors lie in the runtime's workspace."""
 
 
 @dataclass(frozen=True, slots=True)

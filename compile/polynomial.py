@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -13,6 +13,15 @@ import tvm
 from tvm import tirx
 
 Polynomial = dict[str, int]
+
+Place = tuple[int, int]
+"""Where a dimension is seen: which of a function's arguments, which of its axes."""
+
+
+def named_dimensions(arguments: Sequence[Any], places: Mapping[str, Place]) -> dict[Any, str]:
+    """The variable of each dimension that `places` names, with its name."""
+    shapes = [argument.ty.shape for argument in arguments]
+    return {shapes[number].values[axis]: name for name, (number, axis) in places.items()}
 
 
 def polynomial_of(extent: Any, symbols: Mapping[Any, str]) -> Polynomial:

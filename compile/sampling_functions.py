@@ -33,7 +33,8 @@ def _variables(
     return [relax.Var(name, relax.TensorType(shape, dtype)) for name, shape, dtype in shapes]
 
 
-def _opaque(function: tirx.PrimFunc) -> tirx.PrimFunc:
+def _without_symbol(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """With a symbol of its own, a function is one of the module's entry points."""
     return function.without_attr("global_symbol")
 
 
@@ -51,7 +52,7 @@ def _add_sample(builder: relax.BlockBuilder, vocab_size: int, target: Target) ->
         ]
     )
     function = implementation("sampling", target).build_sample(SampleSpec(vocab_size), target)
-    kernel = builder.add_func(_opaque(function), "sample_row")
+    kernel = builder.add_func(_without_symbol(function), "sample_row")
     with builder.function(SAMPLE, parameters):
         with builder.dataflow():
             call = relax.call_tir(kernel, parameters, relax.TensorType((m,), "int32"))
@@ -76,7 +77,7 @@ def _add_penalize(builder: relax.BlockBuilder, vocab_size: int, target: Target) 
         ]
     )
     function = implementation("sampling", target).build_penalize(PenalizeSpec(vocab_size), target)
-    kernel = builder.add_func(_opaque(function), "penalize_rows")
+    kernel = builder.add_func(_without_symbol(function), "penalize_rows")
     logits = parameters[0]
     with builder.function("penalize", parameters):
         with builder.dataflow():

@@ -33,7 +33,7 @@ def schedule_for_cuda(module: tvm.IRModule, target: Target) -> tvm.IRModule:
 
 
 def schedule_for_cpu(module: tvm.IRModule, target: Target) -> tvm.IRModule:
-    """Schedule every `PrimFunc` that is not marked as scheduled."""
+    """Rows spread over the cores, and vectors along them where whole ones fit."""
     scheduled = tvm.IRModule(dict(module.functions_items()), attrs=module.attrs)
     for variable, function in module.functions_items():
         if isinstance(function, tirx.PrimFunc) and "tirx.is_scheduled" not in function.attrs:

@@ -47,4 +47,4 @@ def create_step_inputs(tokens: tirx.Expr, rows: tirx.Expr) -> StepInputs:
 
 
 STEP_DIMENSIONS = {"n": (0, 0), "b": (3, 0), "p": (3, 1), "m": (6, 0)}
-"""The dimensions of a step: of which argument, and which of its axes."""
+"""The places that tell a step's dimensions (`polynomial.Place`)."""

@@ -23,11 +23,13 @@ from ingot.compile.kernels.costs import Cost
 from ingot.compile.polynomial import (
     Polynomial,
     added,
+    named_dimensions,
     num_bytes,
     num_elements,
     polynomial_of,
     scaled,
 )
+from ingot.compile.step_inputs import STEP_DIMENSIONS
 from ingot.runtime.artifact.work import WorkRecord
 
 CORE = "core"
@@ -69,13 +71,8 @@ class _Reader:
     """Sees the calls of one step: whose weights they read, and their tensors' sizes."""
 
     def __init__(self, step: relax.Function, weight_names: list[str]) -> None:
-        ids, _, _, pages, _, _, rows, pools, weights = step.params
-        self._symbols = {
-            ids.ty.shape.values[0]: "n",
-            pages.ty.shape.values[0]: "b",
-            pages.ty.shape.values[1]: "p",
-            rows.ty.shape.values[0]: "m",
-        }
+        *arrays, pools, weights = step.params
+        self._symbols = named_dimensions(arrays, STEP_DIMENSIONS)
         self._weights: dict[relax.Var, str] = {}
         self._pools: set[relax.Var] = set()
         for binding in bindings_of(step):

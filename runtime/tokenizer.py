@@ -101,10 +101,6 @@ class Tokenizer:
         return self._template_source
 
     @property
-    def has_chat_template(self) -> bool:
-        return self._template_source is not None
-
-    @property
     def token_bytes(self) -> TokenBytes:
         return TokenBytes(self._backend)
 

@@ -122,7 +122,7 @@ def test_template_places(folder: Path, place: str) -> None:
         write_json(folder / "chat_template.json", {"chat_template": TEMPLATE})
     write_json(folder / "tokenizer_config.json", config)
     tokenizer = Tokenizer(folder)
-    assert tokenizer.has_chat_template
+    assert tokenizer.chat_template == TEMPLATE
     messages = [{"role": "user", "content": "hi"}]
     assert tokenizer.format_chat(messages) == "[hi]<s>"
     assert tokenizer.encode_chat(messages) == [*tokenizer.encode("[hi]")[1:], 0], "<s> only once"
@@ -130,7 +130,7 @@ def test_template_places(folder: Path, place: str) -> None:
 
 def test_no_template(folder: Path) -> None:
     tokenizer = Tokenizer(folder)
-    assert not tokenizer.has_chat_template
+    assert tokenizer.chat_template is None
     with pytest.raises(RequestError, match="the model has no chat template"):
         tokenizer.format_chat([{"role": "user", "content": "hi"}])
 
