@@ -15,6 +15,14 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 MAX_REASON_CHARACTERS = 300
 
 
+def timed_environment(threads: int) -> dict[str, str]:
+    """The environment of a process whose start is timed. Python may keep the bytecode of what it
+    imports there, as installed packages come with it: else each process compiles all of ours."""
+    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environment
+
+
 def run_worker(job: Job) -> Outcome:
     """Run `job` to its end; a worker that dies is an outcome with the reason, not an exception.
 
@@ -25,7 +33,6 @@ def run_worker(job: Job) -> Outcome:
         folder / f"{job.kind}.{suffix}" for suffix in ("job.json", "result.json", "log")
     )
     result_file.unlink(missing_ok=True)
-    threads = {name: str(job.setting.threads) for name in THREAD_VARIABLES}
     with log_file.open("w") as log:
         job_file.write_text(job_to_json(dataclasses.replace(job, started=time.monotonic())))
         done = subprocess.run(
@@ -33,7 +40,7 @@ def run_worker(job: Job) -> Outcome:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=os.environ | threads,
+            env=timed_environment(job.setting.threads),
             check=False,
         )
     if done.returncode == 0:

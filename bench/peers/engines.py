@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import ingot
-from ingot.bench.process import THREAD_VARIABLES
+from ingot.bench.process import timed_environment
 from ingot.errors import UsageError
 
 
 def run_module(name: str, module: str, python: str, arguments: Iterable[str], threads: int) -> str:
     """Stdout of a module of this package; raises `UsageError` with its last words if it fails."""
     package = str(Path(ingot.__file__).resolve().parent.parent)
-    environment = os.environ | {"PYTHONPATH": package}
-    environment |= dict.fromkeys(THREAD_VARIABLES, str(threads))
+    environment = timed_environment(threads) | {"PYTHONPATH": package}
     done = subprocess.run(
         [python, "-m", f"ingot.bench.peers.{module}", *arguments],
         env=environment,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from ingot.bench.process import THREAD_VARIABLES, describe_end
+from ingot.bench.process import describe_end, timed_environment
 from ingot.errors import UsageError
 
 HOST = "127.0.0.1"
@@ -58,7 +57,7 @@ def running(
     """A server's address and command, once it answers; stopped at the end."""
     port = find_port()
     arguments = command(name, path, program, slots, port)
-    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(slots.threads))
+    environment = timed_environment(slots.threads)
     with log.open("w") as output:
         try:
             process = subprocess.Popen(

@@ -9,7 +9,7 @@ from ingot.bench.process import run_worker
 from ingot.bench.worker import Job, job_from_json, job_to_json
 
 BACKENDS = """
-import os, signal
+import os, signal, sys
 from ingot.bench.backends.base import StepTimer
 from ingot.errors import ModelError
 
@@ -29,7 +29,7 @@ class Counting:
             timer.step([prompt[-1] + 1 + step for prompt in prompts])
         return timer.finish()
     def describe(self):
-        return {"threads": self.threads}
+        return {"threads": self.threads, "bytecode": not sys.dont_write_bytecode}
     def close(self):
         pass
 
@@ -73,12 +73,13 @@ def make_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return make
 
 
-def test_prepare_then_measure(make_job, tmp_path: Path) -> None:
+def test_prepare_then_measure(make_job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # or each start would compile everything
     prepared = run_worker(make_job("prepare", "Counting"))
     assert prepared.failed is None and prepared.prepare_s is not None
     measured = run_worker(make_job("measure", "Counting")).measured
     assert measured is not None
-    assert measured.details == {"threads": "3"}
+    assert measured.details == {"threads": "3", "bytecode": True}
     # the warm-up isn't among the generations
     assert [times.tokens for times in measured.generations[0]] == [((21, 22, 23),), ((31, 32, 33),)]
     assert 0 < measured.load_s <= measured.first_token_s < 60
