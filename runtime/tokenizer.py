@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ SPECIAL_TOKENS = (
 TOOL_MARKS = (
     "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<tool_call>", "</tool_call>", "<|python_tag|>",
 )  # fmt: skip
+
+# No text in the file reads like this key: its quotes would have backslashes.
+_ADDED_TOKENS = re.compile(r'"added_tokens"\s*:\s*(?=\[)')
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -51,15 +55,19 @@ def _as_ids(value: Any) -> frozenset[int]:
 
 def _show_marks(text: str) -> tuple[str, dict[str, int]]:
     """A tokenizer's file with the marks of tool calls as plain tokens, and those it changed."""
-    if not any(mark in text for mark in TOOL_MARKS):
+    found = _ADDED_TOKENS.search(text)
+    if found is None:
         return text, {}
-    record = json.loads(text)
+    # The list alone is read: with the vocabulary it would take longer than all else of a start.
+    entries, end = json.JSONDecoder().raw_decode(text, found.end())
     marks = {}
-    for entry in record.get("added_tokens", ()):
+    for entry in entries:
         if entry["special"] and entry["content"] in TOOL_MARKS:
             entry["special"] = False
             marks[entry["content"]] = entry["id"]
-    return (json.dumps(record, ensure_ascii=False) if marks else text), marks
+    if not marks:
+        return text, {}
+    return text[: found.end()] + json.dumps(entries, ensure_ascii=False) + text[end:], marks
 
 
 class Tokenizer:

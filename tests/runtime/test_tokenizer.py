@@ -172,3 +172,14 @@ def test_marks_of_tool_calls_are_text(folder: Path) -> None:
         + (tokenizer.encode("c")[1:])
     )
     assert marked.decode(tokens) == "a[TOOL_CALLS]bc"
+
+
+def test_marks_are_found_behind_any_vocabulary(folder: Path) -> None:
+    backend = Backend.from_file(str(folder / "tokenizer.json"))
+    backend.add_tokens(['"added_tokens": ['])
+    backend.add_special_tokens(["[TOOL_CALLS]"])
+    record = json.loads(backend.to_str())
+    record = {"model": record.pop("model"), **record}
+    record["model"]["vocab"]['"added_tokens": []'] = 300
+    write_json(folder / "tokenizer.json", record)
+    assert Tokenizer(folder).tool_marks == {"[TOOL_CALLS]": backend.token_to_id("[TOOL_CALLS]")}
