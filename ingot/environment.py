@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -100,6 +99,8 @@ def check_names(environment: Mapping[str, str] | None = None) -> None:
     known = [variable.name for variable in VARIABLES]
     for name in os.environ if environment is None else environment:
         if name.startswith("INGOT_") and name not in known:
+            import difflib
+
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else "`ingot env` lists them"
             raise UsageError(f"unknown environment variable {name}", hint)

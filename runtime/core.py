@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from ingot.runtime.constraints.masker import Masker
 from ingot.runtime.embedder import pool_chunks
 from ingot.runtime.engine_stats import Counters, EngineStats, PageState
 from ingot.runtime.executor import Executor
@@ -23,9 +23,12 @@ from ingot.runtime.sampler import Choice, Sampler, accept, choose_rows
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.scheduler import Schedule, ScheduledChunk, Scheduler, note_step
 from ingot.runtime.sequence import Sequence, measure
-from ingot.runtime.speculation.speculator import Speculator
 from ingot.runtime.step_inputs import build_step_inputs
 from ingot.runtime.text_stream import Decode
+
+if TYPE_CHECKING:
+    from ingot.runtime.constraints.masker import Masker
+    from ingot.runtime.speculation.speculator import Speculator
 
 
 class EngineCore:

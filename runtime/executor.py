@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -15,7 +15,6 @@ from ingot.runtime.amx import allow_tiles
 from ingot.runtime.artifact.artifact import Artifact
 from ingot.runtime.artifact.manifest import KVSlotRecord
 from ingot.runtime.artifact.weights_file import storage_dtype
-from ingot.runtime.constraints.masks import Masks, mask_logits, mask_penalties
 from ingot.runtime.cuda import CudaMemory
 from ingot.runtime.cuda.buckets import bucket_for
 from ingot.runtime.cuda.graph import DecodeGraphs
@@ -25,6 +24,9 @@ from ingot.runtime.sampling import PenaltyInputs, SamplingInputs
 from ingot.runtime.step_inputs import StepInputs
 from ingot.runtime.vm import HostMemory, VirtualMachine, as_array
 from ingot.runtime.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ingot.runtime.constraints.masks import Masks
 
 
 class Executor(Protocol):
@@ -184,6 +186,8 @@ class CompiledExecutor:
         self.vm.call(self._functions.penalize, logits, *self._lend(penalties))
 
     def mask(self, logits: Any, masks: Masks) -> None:
+        from ingot.runtime.constraints.masks import mask_logits, mask_penalties
+
         if self._is_host:
             mask_logits(writable(as_array(logits)), masks)
         else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from ingot.runtime.constraints.matcher import Matcher
 from ingot.runtime.draws import draw_key
 from ingot.runtime.limits import Limits
 from ingot.runtime.outputs import Chunk
@@ -14,6 +14,9 @@ from ingot.runtime.request_options import RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.sequence import Sequence
 from ingot.runtime.text_stream import Decode, TextStream
+
+if TYPE_CHECKING:
+    from ingot.runtime.constraints.matcher import Matcher
 
 
 @dataclass(slots=True, eq=False)

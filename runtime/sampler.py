@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
+from typing import TYPE_CHECKING
 
-from ingot.runtime.constraints.masker import Masker
 from ingot.runtime.executor import Executor
 from ingot.runtime.outputs import TokenLogprob
 from ingot.runtime.sampling import LogitRow, build_penalties, build_sampling, token_logprob
 from ingot.runtime.scheduler import ScheduledChunk
 from ingot.runtime.step_inputs import StepInputs
+
+if TYPE_CHECKING:
+    from ingot.runtime.constraints.masker import Masker
 
 # A token and its probability, if that was asked for.
 Choice = tuple[int, TokenLogprob | None]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from ingot.runtime.constraints.matcher import Matcher
 from ingot.runtime.outputs import RequestStats, TokenLogprob
 from ingot.runtime.pooling import Pooling
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.text_stream import TextStream
 from ingot.runtime.token_table import TokenTable
+
+if TYPE_CHECKING:
+    from ingot.runtime.constraints.matcher import Matcher
 
 
 @dataclass(slots=True, eq=False)

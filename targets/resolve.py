@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from dataclasses import replace
 
@@ -76,6 +75,8 @@ def _find(name: str) -> Target:
     targets = load_targets()
     found = targets.get(DEFAULT_CUDA if name == "cuda" else name)
     if found is None:
+        import difflib
+
         allowed = ["cpu", "cuda", *targets]
         close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
         raise UsageError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import MISSING, dataclass, fields
 from importlib.resources import files
 from typing import Any
@@ -109,6 +108,8 @@ def _frozen(value: Any) -> Any:
 
 def load_targets() -> dict[str, Target]:
     """Read every target that ships with Ingot, by name."""
+    import tomllib  # the runtime asks for targets only where one doesn't fit
+
     folder = files("ingot.targets") / "data"
     records = sorted(
         (f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name

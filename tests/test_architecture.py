@@ -36,3 +36,23 @@ def test_module_imports_nothing_heavy(module: str) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == []
+
+
+def test_no_start_waits_for_what_few_requests_need() -> None:
+    rare = (
+        "ingot.runtime.constraints.masks",
+        "ingot.runtime.constraints.matcher",
+        "ingot.runtime.speculation.speculator",
+        "ingot.runtime.speculation.draft_model",
+        "decimal",
+        "difflib",
+        "jinja2",
+        "pydantic",
+        "tomllib",
+    )
+    code = f"import sys, ingot.runtime.engine; print(*[m for m in {rare!r} if m in sys.modules])"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,7 +59,7 @@ class TensorSpec:
 
     @property
     def num_bytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * storage_dtype(self.dtype).itemsize
+        return math.prod(self.shape) * storage_dtype(self.dtype).itemsize
 
 
 def _padding(num_bytes: int) -> int:
@@ -244,7 +245,7 @@ def map_weights(folder: Path, weights: Sequence[WeightRecord]) -> list[NDArray[A
     that is written reaches the file. Each keeps its file's mapping alive.
     """
     files = {name: _MappedFile(folder / name) for name in dict.fromkeys(w.file for w in weights)}
-    read_ahead([file.path for file in files.values()])
+    read_ahead({file.path: file.data for file in files.values()})
     return [files[weight.file].view(weight) for weight in weights]
 
 

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from ingot.errors import RequestError
@@ -134,6 +133,8 @@ def _patterns(schema: object) -> Iterator[str]:
 
 
 def _check_schema(what: str, schema: object) -> None:
+    from fractions import Fraction  # it loads `decimal`, which no start should wait for
+
     multiples = []
     for depth, item in _walk(schema):
         if depth > MAX_NESTING:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingot.errors import RequestError
-from ingot.runtime.constraints.kinds import Constraint
-from ingot.runtime.constraints.masks import MaskMaker, MaskRequest, Masks
-from ingot.runtime.constraints.matcher import GrammarCompiler, Matcher
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from ingot.runtime.constraints.kinds import Constraint
+    from ingot.runtime.constraints.masks import MaskMaker, Masks
+    from ingot.runtime.constraints.matcher import GrammarCompiler, Matcher
     from ingot.runtime.executor import Executor
     from ingot.runtime.sampling import LogitRow
 
@@ -43,11 +44,15 @@ class Masker:
         compiler = self._open_compiler()
         matcher = compiler.compile(constraint)
         if self._maker is None:
+            from ingot.runtime.constraints.masks import MaskMaker
+
             self._maker = MaskMaker(compiler.num_words)
         return matcher
 
     def _open_compiler(self) -> GrammarCompiler:
         if self._compiler is None:
+            from ingot.runtime.constraints.matcher import GrammarCompiler
+
             if not self._tokenizer_file.exists():
                 raise RequestError(
                     "the artifact has no tokenizer, so its output can't be constrained"
@@ -59,6 +64,11 @@ class Masker:
     def start(self, rows: Seq[LogitRow]) -> None:
         """Begin to compute masks; the step runs meanwhile. Rows of one sequence that follow each
         other are the places before, between and after its proposed tokens."""
+        if self._maker is None:
+            assert not any(row[0].matcher for row in rows), "a matcher from elsewhere"
+            return
+        from ingot.runtime.constraints.masks import MaskRequest
+
         requests = []
         for place, (sequence, num_proposed, prompt_token) in enumerate(rows):
             if sequence.matcher is None or prompt_token is not None or num_proposed:
@@ -69,7 +79,6 @@ class Masker:
             drafts = sequence.proposed[: end - place - 1]
             requests.append(MaskRequest(sequence.matcher, place, drafts))
         if requests:
-            assert self._maker is not None, "a matcher from elsewhere"
             self._pending = self._maker.start(requests)
 
     @property

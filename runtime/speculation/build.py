@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tokenizers import Tokenizer
 
@@ -14,9 +14,11 @@ from ingot.runtime.artifact.artifact import Artifact, load_artifact
 from ingot.runtime.executor import CompiledExecutor
 from ingot.runtime.kv import PagePool
 from ingot.runtime.limits import Limits
-from ingot.runtime.speculation.draft_model import DraftModel
-from ingot.runtime.speculation.prompt_lookup import PromptLookup
-from ingot.runtime.speculation.speculator import Speculator
+
+if TYPE_CHECKING:
+    from ingot.runtime.speculation.draft_model import DraftModel
+    from ingot.runtime.speculation.prompt_lookup import PromptLookup
+    from ingot.runtime.speculation.speculator import Speculator
 
 SpeculationKind = Literal["prompt-lookup", "draft"]
 KINDS: tuple[SpeculationKind, ...] = ("prompt-lookup", "draft")
@@ -51,20 +53,26 @@ def create_speculator(
     clock: Callable[[], float],
 ) -> Speculator | None:
     """None where no speculation is wanted."""
+    if options.kind is None and options.draft is None:
+        return None
+    # Loaded by engines that guess, so that the start of others doesn't wait for it.
+    from ingot.runtime.speculation.prompt_lookup import PromptLookup
+    from ingot.runtime.speculation.speculator import Speculator
+
     proposer: DraftModel | PromptLookup
     if options.draft is not None:
         proposer = _load_draft(options.draft, artifact, limits, num_threads)
         proposer.time_guess(clock)
-    elif options.kind == "prompt-lookup":
-        proposer = PromptLookup()
     else:
-        return None
+        proposer = PromptLookup()
     return Speculator(proposer, options.max_tokens, clock)
 
 
 def _load_draft(
     draft: str | Path | Artifact, artifact: Artifact, limits: Limits, num_threads: int | None
 ) -> DraftModel:
+    from ingot.runtime.speculation.draft_model import DraftModel
+
     if not isinstance(draft, Artifact):
         draft = load_artifact(draft)
     _check_vocabulary(draft, artifact)
