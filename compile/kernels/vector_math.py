@@ -66,7 +66,7 @@ def exp(x: Expr, lanes: int) -> Expr:
     """e^x; exactly 1 at 0, 0 below -87.33 (and at -inf), infinite above 88.37."""
     x = let(x, lanes)
     low, high = splat(SMALLEST_EXPONENT, lanes), splat(LARGEST_EXPONENT + 0.2, lanes)
-    clamped = let(_at_most(tirx.Select(x < low, low, x), high), lanes)
+    clamped = let(_at_most(x, high), lanes)  # what comes of less than `low` is not used
     shifted = let(fma(clamped, splat(LOG2_E, lanes), splat(ROUNDING, lanes), lanes), lanes)
     n = let(shifted - splat(ROUNDING, lanes), lanes)
     r = fma(n, splat(-LN2_HIGH, lanes), clamped, lanes)

@@ -86,6 +86,7 @@ class PagedAttentionSpec:
         if not self.row_width:
             object.__setattr__(self, "row_width", self.num_heads * self.key_dim)
         assert self.num_heads % self.kv_heads == 0, self
+        assert self.scale > 0, self
         assert RUN_TOKENS % self.page_size == 0, self
         assert self.column_offset + self.num_heads * self.key_dim <= self.row_width, self
 

@@ -1,17 +1,19 @@
-"""The machine code of the linear kernels: the instructions that each CPU is bought for."""
+"""The machine code of linear layers and attention: the instructions that each CPU is bought for."""
 
 import re
 from typing import NamedTuple
 
 import pytest
 import tvm
+from tvm import tirx
 
 from ingot.compile.build import tvm_target
 from ingot.compile.fast_inspect import fast_inspect
-from ingot.compile.kernels import matmul
+from ingot.compile.kernels import build_kernel, matmul
 from ingot.compile.kernels.matmul import LinearSpec
+from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
 from ingot.compile.schemes import FORMATS
-from ingot.targets import load_targets
+from ingot.targets import Target, load_targets
 
 TARGETS = load_targets()
 
@@ -55,7 +57,11 @@ fewer rows."""
 
 def assembly(target_name: str, code: str) -> str:
     target = TARGETS[target_name]
-    function = matmul.build(LinearSpec(64, 896, FORMATS[code], "int8", False), target)
+    spec = LinearSpec(64, 896, FORMATS[code], "int8", False)
+    return assembly_of(matmul.build(spec, target), target)
+
+
+def assembly_of(function: tirx.PrimFunc, target: Target) -> str:
     with fast_inspect():
         library = tvm.compile(function, target=tvm_target(target))
     modules = [library.mod, *library.mod.imports]
@@ -109,3 +115,16 @@ def test_many_rows_are_multiplied_in_tiles(code: str, product: str) -> None:
 @pytest.mark.parametrize(("target_name", "code", "instruction"), ALSO_USED)
 def test_the_instruction_is_used(target_name: str, code: str, instruction: str) -> None:
     assert re.search(instruction, assembly(target_name, code))
+
+
+@pytest.mark.parametrize(
+    ("target_name", "instruction"),
+    [("cpu:znver4", r"\tprefetcht1\t"), ("cpu:neoverse-v1", r"\tprfm\tpldl2keep")],
+)
+def test_decode_asks_for_keys_and_values_ahead(target_name: str, instruction: str) -> None:
+    """In each of the three loops over a run: a line or two in every step of the arithmetic."""
+    target = TARGETS[target_name]
+    spec = PagedAttentionSpec(14, 2, 64, 64, 0.125, kv_dtype="bfloat16")
+    text = assembly_of(build_kernel("paged_attention", spec, target), target)
+    blocks = re.split(r"^\.LBB\w+:.*", text, flags=re.M)
+    assert sum(bool(re.search(instruction, block)) for block in blocks) >= 3
