@@ -124,7 +124,7 @@ def peers_table(content: Content) -> str:
     title = f"**{content['title']}.** " if content.get("title") else ""
     versions = sorted(
         {
-            f"{run['engine'].partition('/')[0]} {run['version'].split()[-1]}"
+            f"{run['engine'].partition('/')[0]} {run['version'].split()[-1].partition('-')[0]}"
             for run in content["runs"]
         }
     )
@@ -164,15 +164,15 @@ def ratios_table(contents: Sequence[Content]) -> str:
 
 
 def served_sentences(contents: Sequence[Content]) -> str:
-    """How many times as many tokens a second our server gives as each other way to serve."""
+    """How many times the rate of each other way to serve our server's is."""
     sentences = []
     for content in contents:
         ours, *others = content["summaries"]
         assert ours["name"] == "ingot", ours
-        times = [f"{row['first_is_times']:.2g} times as many as `{row['name']}`" for row in others]
+        times = [f"{row['first_is_times']:.2g} times that of `{row['name']}`" for row in others]
         clients = content["shape"]["clients"]
         sentences.append(
-            f"With {clients} clients at once, Ingot's server gives tokens at a higher rate: "
+            f"With {clients} clients at once, the rate at which Ingot's server generates tokens is "
             f"{' and '.join(times)}.\n"
         )
     return "\n".join(sentences)

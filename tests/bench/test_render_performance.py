@@ -79,8 +79,10 @@ def test_a_server_is_compared_in_a_sentence() -> None:
         {"name": "third", "first_is_times": 31.2},
     ]
     text = served_sentences([{"shape": {"clients": 32}, "summaries": summaries}])
-    assert "32 clients" in text
-    assert "2.8 times as many as `other` and 31 times as many as `third`" in text
+    assert text == (
+        "With 32 clients at once, the rate at which Ingot's server generates tokens is 2.8 times "
+        "that of `other` and 31 times that of `third`.\n"
+    )
 
 
 @pytest.mark.parametrize("mark", ["limits none.json", "nothing limits.json"])

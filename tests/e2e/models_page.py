@@ -23,7 +23,7 @@ Ingot can't import is refused with the module and its source line ([limits](limi
 *Error* is the largest difference of a logit from eager float32, relative to the largest logit,
 over prefill and one-token decode. Greedy text is the same, token for token. *Left to TVM* names
 operators that no rewrite or kernel of Ingot's takes in yet: their results are right, but they
-cost time.
+cost time. The four that make the table of rotary angles, once a step, are not named.
 
 `pytest tests/e2e/test_families.py --update-golden` writes this page.
 
