@@ -56,6 +56,11 @@ class ArtifactTargetError(ArtifactError):
 class ArtifactCorruptError(ArtifactError):
     """A file of the artifact is missing, truncated or altered."""
 
+    def __init__(
+        self, message: str, hint: str = "copy the artifact's folder again, whole, or compile again"
+    ) -> None:
+        super().__init__(message, hint)
+
 
 class RequestError(IngotError):
     """A request that the engine can't accept: empty, too long, bad sampling parameters."""
@@ -72,3 +77,10 @@ class QueueFull(IngotError):
 
 class EngineDead(IngotError):
     """The engine ended, by itself or by `close`, and with it the request."""
+
+
+def reason_of(error: OSError | UnicodeDecodeError) -> str:
+    """What is wrong with a file that can't be read, without a number."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text in UTF-8"
+    return error.strerror or str(error)

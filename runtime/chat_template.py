@@ -58,7 +58,7 @@ class ChatTemplate:
         try:
             self._template = environment.from_string(source)
         except TemplateError as error:
-            raise RequestError(f"the model's chat template is broken: {error}") from error
+            raise RequestError(f"the chat template is broken: {error}") from error
 
     def render(
         self,

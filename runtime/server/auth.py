@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Iterable
 from pathlib import Path
 
-from ingot.errors import UsageError
+from ingot.errors import UsageError, reason_of
 from ingot.runtime.server.errors import ApiError
 
 MIN_KEY_LENGTH = 8
@@ -19,24 +19,29 @@ MIN_KEY_LENGTH = 8
 def read_keys(given: Iterable[str], file: Path | None, listed: str | None) -> tuple[str, ...]:
     """The keys of the command line, of a file (one a line, # for comments) and of a variable
     (between commas)."""
-    keys = list(given)
+    keys = [(key, "an API key") for key in given]
     if file is not None:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"the key file {file} can't be read: {error}") from None
-        found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+            raise UsageError(f"the key file {file} can't be read: {reason_of(error)}") from None
+        found = [
+            (line.strip(), f"the key in line {number} of {file}")
+            for number, line in enumerate(lines, start=1)
+            if line.strip() and not line.startswith("#")
+        ]
         if not found:
             raise UsageError(f"the key file {file} holds no key")
         keys += found
-    keys += [key.strip() for key in (listed or "").split(",") if key.strip()]
-    for key in keys:
+    variable = [key.strip() for key in (listed or "").split(",")]
+    keys += [(key, "an API key of INGOT_API_KEYS") for key in variable if key]
+    for key, name in keys:
         if len(key) < MIN_KEY_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
             raise UsageError(
-                f"an API key has {len(key)} characters; it has at least {MIN_KEY_LENGTH}, "
+                f"{name} has {len(key)} characters; it has at least {MIN_KEY_LENGTH}, "
                 "printable ASCII without spaces"
             )
-    return tuple(dict.fromkeys(keys))
+    return tuple(dict.fromkeys(key for key, _ in keys))
 
 
 class KeyRing:

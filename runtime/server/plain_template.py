@@ -8,7 +8,7 @@ ends it there.
 
 from pathlib import Path
 
-from ingot.errors import UsageError
+from ingot.errors import UsageError, reason_of
 
 PLAIN_NAME = "plain"
 
@@ -29,4 +29,7 @@ def read_template(name: str) -> str:
     try:
         return Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the chat template {name} can't be read: {error}") from None
+        raise UsageError(
+            f"the chat template {name} can't be read: {reason_of(error)}",
+            hint=f"--chat-template takes a file or {PLAIN_NAME}, which is built in",
+        ) from None

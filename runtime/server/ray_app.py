@@ -29,6 +29,7 @@ from ingot.runtime.limits import Limits
 from ingot.runtime.outputs import Chunk
 from ingot.runtime.request_options import RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
+from ingot.runtime.server.ray_address import check_address
 from ingot.runtime.server.ray_replica import REPORT_PERIOD_S, Board, Job, PrefixRouter, Replica
 from ingot.runtime.tokenizer import Tokenizer
 
@@ -203,6 +204,8 @@ def connect(num_cpus: int) -> None:
     }
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     address = os.environ.get("RAY_ADDRESS")
+    if address:
+        check_address(address)
     try:
         if address:
             ray.init(**common)

@@ -87,5 +87,8 @@ def test_the_plain_template(serve: Serve, tmp_path: Path) -> None:
     assert prompt == "System: Be brief.\n\nUser: Hi\n\nAssistant:"
     (tmp_path / "own.jinja").write_text("x")
     assert read_template(str(tmp_path / "own.jinja")) == "x" != PLAIN_TEMPLATE
-    with pytest.raises(UsageError, match="can't be read"):
+    with pytest.raises(UsageError, match="absent can't be read: No such file or directory\n"):
         read_template(str(tmp_path / "absent"))
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="bytes can't be read: it is not text in UTF-8\n"):
+        read_template(str(tmp_path / "bytes"))

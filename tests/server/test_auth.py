@@ -28,7 +28,16 @@ def test_a_poor_key_is_refused_without_being_shown(key: str) -> None:
 
 def test_a_key_file_must_hold_keys(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("# nothing\n")
-    for name, words in (("empty", "holds no key"), ("absent", "can't be read")):
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    (tmp_path / "poor").write_text(f"{KEY}\nshort\n")
+    (tmp_path / "folder").mkdir()
+    for name, words in (
+        ("empty", "the key file .*empty holds no key"),
+        ("absent", "the key file .*absent can't be read: No such file or directory$"),
+        ("folder", "the key file .*folder can't be read: Is a directory$"),
+        ("bytes", "the key file .*bytes can't be read: it is not text in UTF-8$"),
+        ("poor", "the key in line 2 of .*poor has 5 characters"),
+    ):
         with pytest.raises(UsageError, match=words):
             read_keys([], tmp_path / name, None)
 

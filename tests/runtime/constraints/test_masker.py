@@ -209,9 +209,15 @@ def test_without_a_tokenizer(tmp_path: Path) -> None:
 def test_what_was_compiled_ahead_is_there(
     make_constrained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    masker = make_constrained().engine.masker
-    masker.prepare()
+    """As docs/embedding.md has it: a thread compiles, a request runs on, the next joins."""
+    engine = make_constrained().engine
+    engine.masker.prepare()
+    engine.add_request([5, 6], SamplingParams(max_tokens=200, ignore_eos=True))
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(masker.compile_ahead, Regex("[0-9]{3}")).result()
+        compiled = thread.submit(engine.masker.compile_ahead, Regex("[0-9]{3}"))
+        while not compiled.done():
+            assert engine.step()
+        compiled.result()
     monkeypatch.delattr("ingot.runtime.constraints.matcher.GrammarCompiler._make")
-    assert masker.compile(Regex("[0-9]{3}")).count_allowed([]) == 0
+    engine.add_request([1, 2, 3], SamplingParams(max_tokens=9, constraint=Regex("[0-9]{3}")))
+    assert engine.step()
