@@ -79,7 +79,7 @@ def count_usable_cores() -> int:
 
 
 def default_threads() -> int:
-    """One for each physical core that this process may use: a second one a core rarely helps."""
+    """As many threads as this process may use physical cores: a second one a core rarely helps."""
     import psutil
 
     return min(psutil.cpu_count(logical=False) or 1, count_usable_cores())

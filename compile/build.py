@@ -25,7 +25,7 @@ EMBED = "embed"
 
 
 def host_triple(target: Target) -> str:
-    """For which CPU `model.so` is: the target itself, or the host beside a GPU, like this one."""
+    """The CPU that `model.so` is for: the target, or beside a GPU a host like this one."""
     return target.llvm_triple or f"{platform.machine()}-linux-gnu"
 
 

@@ -42,12 +42,13 @@ def polynomial_of(extent: Any, symbols: Mapping[Any, str]) -> Polynomial:
 
 
 def num_elements(ty: Any, symbols: Mapping[Any, str]) -> Polynomial:
-    """Of a tensor of a Relax type."""
+    """How many elements a tensor of this Relax type has."""
     extents = (polynomial_of(extent, symbols) for extent in ty.shape.values)
     return reduce(multiplied, extents, {"1": 1})
 
 
 def num_bytes(ty: Any, symbols: Mapping[Any, str]) -> Polynomial:
+    """How many bytes they take."""
     item_bytes = (tvm.DataType(str(ty.dtype)).bits + 7) // 8
     return scaled(num_elements(ty, symbols), item_bytes)
 

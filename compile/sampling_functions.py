@@ -15,7 +15,7 @@ from ingot.targets import Target
 
 SAMPLE = "sample"
 SAMPLE_DIMENSIONS = {"m": (0, 0)}
-"""As those of a step: the rows of the logits."""
+"""The place that tells how many rows of logits there are (`polynomial.Place`)."""
 
 
 def add_sampling(module: tvm.IRModule, vocab_size: int, target: Target) -> tvm.IRModule:

@@ -94,7 +94,7 @@ _current_recorder: ContextVar[Recorder | None] = ContextVar("ingot_recorder", de
 
 @contextmanager
 def recording(recorder: Recorder) -> Iterator[Recorder]:
-    """Within, attention calls are noted in `recorder`."""
+    """While the context is open, attention calls are noted in `recorder`."""
     token = _current_recorder.set(recorder)
     try:
         yield recorder

@@ -59,7 +59,7 @@ class CapturedForward(nn.Module):
             self._gather_before_head()
 
     def _gather_before_head(self) -> None:
-        """For models without `logits_to_keep`: keep the wanted rows of what enters the head."""
+        """Keep the wanted rows of what enters the head of a model without `logits_to_keep`."""
         head = self.model.get_output_embeddings()
         recorder = self.recorder
         head.register_forward_pre_hook(lambda _, args: (args[0][:, recorder.logit_rows], *args[1:]))

@@ -27,7 +27,8 @@ class Batch:
 
     @contextmanager
     def step(self, segments: Sequence[tuple[Hashable, int]]) -> Iterator[None]:
-        """Within, the token row is these (sequence, number of new tokens), one after the other."""
+        """While the context is open, the row of tokens holds these sequences one after the other,
+        each with so many new tokens."""
         self._segments = tuple(segments)
         token = _current_batch.set(self)
         try:

@@ -41,7 +41,8 @@ def compute_in_float32(model: nn.Module) -> nn.Module:
 
 
 def _linear(module: nn.Linear, wide: Tensor, x: Tensor) -> Tensor:
-    """Some rows of the weight at a time, in `wide`: a head's vocabulary is most of a small model.
+    """Multiply by some rows of the weight at a time, widened in `wide`: the weight of the head is
+    most of a small model.
 
     All blocks and all modules share that one buffer. A buffer for each block would be freed
     between results that are kept, and the C allocator's heap grew by half a gigabyte of such gaps.
@@ -59,7 +60,7 @@ def _linear(module: nn.Linear, wide: Tensor, x: Tensor) -> Tensor:
 
 
 class _Widen:
-    """Before a forward pass: all of the module's own weights as float32."""
+    """A hook before the forward pass that makes the module's own weights float32."""
 
     def __init__(self, narrow: dict[str, nn.Parameter]) -> None:
         self._narrow = narrow
@@ -70,7 +71,7 @@ class _Widen:
 
 
 class _Narrow:
-    """After it: the stored ones again."""
+    """A hook after it that puts the stored weights back."""
 
     def __init__(self, narrow: dict[str, nn.Parameter]) -> None:
         self._narrow = narrow

@@ -224,7 +224,8 @@ def _match(
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Without a copy as large as the tensor: NaN and infinity survive min and max."""
+    """Whether all values are finite. NaN and infinity survive min and max, so this needs no copy as
+    large as the tensor."""
     if tensor.numel() == 0:
         return True
     low, high = torch.aminmax(tensor)

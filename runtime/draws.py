@@ -21,7 +21,7 @@ def _mix(bits: int) -> int:
 
 
 def draw_key(seed: int | None, output: int) -> int:
-    """The key of one output of a request; without a seed it is nobody's else."""
+    """The key of one output of a request; without a seed no other output has it."""
     if seed is None:
         return secrets.randbits(64)
     return _mix((_mix((seed + _GOLDEN) & _MASK) + output * _GOLDEN) & _MASK)

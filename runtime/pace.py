@@ -16,7 +16,7 @@ class Pace:
     _last_s: float | None = None
 
     def finished(self, now_s: float, *, is_idle: bool) -> None:
-        """One more has finished; with `is_idle` it was the last."""
+        """Note that a request has finished; with `is_idle`, none is left."""
         if self._last_s is not None:
             interval_s = now_s - self._last_s
             mean_s = interval_s if self._interval_s is None else self._interval_s

@@ -1,4 +1,4 @@
-"""One request while it runs: its outputs, and how many of them are still to come."""
+"""Turns a checked request into its outputs, and says which of their chunks may go out when."""
 
 from __future__ import annotations
 

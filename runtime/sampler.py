@@ -26,7 +26,7 @@ class Sampler:
         self._masker = masker
 
     def start(self, rows: Seq[LogitRow]) -> None:
-        """Before the step runs: what can be done without its logits."""
+        """Do what needs no logits; the step runs meanwhile."""
         if self._masker is not None:
             self._masker.start(rows)
 

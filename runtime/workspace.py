@@ -21,7 +21,7 @@ Dimensions = Mapping[str, int]
 
 
 class Workspace:
-    """For functions of which one runs at a time. `amounts` are the bytes that each takes.
+    """The memory of functions of which one runs at a time. `amounts` are the bytes that each takes.
 
     The arena is as large as steps within `bounds`, the largest value of each dimension, can need.
     A larger step makes it grow; it never shrinks. The system gives a CPU's memory page by page, as

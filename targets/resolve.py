@@ -45,7 +45,7 @@ def resolve_target(name: str, cpu: Cpu | None = None) -> Target:
 
 
 def merge_gpus(targets: list[Target]) -> Target:
-    """One target whose code all of these GPUs run: how the oldest works, within the least room."""
+    """One target for several GPUs: tiles as for the oldest, within the least shared memory."""
     by_arch = {target.cuda_arch: target for target in targets}
     if len(by_arch) == 1:
         return targets[0]

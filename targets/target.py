@@ -76,7 +76,7 @@ class Target:
         return self.cuda_archs or ((self.cuda_arch,) if self.cuda_arch else ())
 
     def size(self, parameter: str, guess: int) -> int:
-        """One of the kernels' sizes: as measured, else the guess that the hardware's data give."""
+        """A size of a kernel: the measured one, else the guess from the hardware's data."""
         return dict(self.tuned).get(parameter, guess)
 
     def has(self, feature: str) -> bool:

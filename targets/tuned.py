@@ -102,7 +102,7 @@ def write_tuning(tuning: Tuning, folder: Path | None = None) -> Path:
 
 
 def describe_tuning(tuning: Tuning | None) -> str:
-    """For a report: whether sizes were measured, and where."""
+    """A sentence for the report: whether sizes were measured, and where."""
     if tuning is None:
         return "guessed from the target's data; `ingot tune` measures them"
     return f"measured on {tuning.cpu} with {tuning.threads} threads"

@@ -64,7 +64,8 @@ class Limits:
         return max(fitting, key=lambda figure: figure.best)
 
     def read_bandwidth(self, num_bytes: float) -> Figure:
-        """From where bytes come that are read again and again, `num_bytes` of them in a round."""
+        """The bandwidth of reading the same `num_bytes` again and again: that of a cache if they
+        fit it, else that of the memory."""
         if num_bytes <= self.l2_bytes / 2:
             return self.figure("l2 read")
         # Beside other data, and other machines on a shared socket: not all of it is ours.
@@ -74,7 +75,7 @@ class Limits:
 
 
 def cache_folder() -> Path:
-    """Where a user's programs keep what can be made again."""
+    """The user's folder for files that can be made again."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "ingot"
 

@@ -80,7 +80,8 @@ def _matmul(node: torch.fx.Node, importer: Any) -> relax.Expr:
 
 
 def _addmm(node: torch.fx.Node, importer: Any) -> relax.Expr:
-    """As for `_matmul`; `alpha` and `beta` do not occur in language models."""
+    """The stock converter widens the result, as for `_matmul`. Language models use no `alpha` or
+    `beta`."""
     assert node.kwargs.get("alpha", 1) == 1 and node.kwargs.get("beta", 1) == 1
     bias, x, y = _operands(node, importer)[:3]
     return _emit(importer, relax.op.add(_emit(importer, relax.op.matmul(x, y)), bias))
@@ -156,7 +157,7 @@ def _slice(node: torch.fx.Node, importer: Any) -> relax.Expr:
 
 
 def _cat(node: torch.fx.Node, importer: Any) -> relax.Expr:
-    """Without empty parts, as partial rotary has where all of a head turns."""
+    """Empty parts are left out: partial rotary has one where all of a head is rotated."""
     tensors: Any = node.args[0]
     dim: Any = node.args[1] if len(node.args) > 1 else 0
     parts = [_operand(importer, x) for x in tensors if x.meta["val"].shape[dim] != 0]

@@ -22,7 +22,7 @@ TILES = 8
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Of one tile. The rows may be known only when the kernel runs."""
+    """How many rows a tile has, perhaps known only when the kernel runs, and of how many bytes."""
 
     rows: int | Expr = TILE_ROWS
     row_bytes: int = TILE_BYTES

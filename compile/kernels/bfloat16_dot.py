@@ -47,7 +47,8 @@ def has_bfloat16_dot(target: Target) -> bool:
 
 
 def bfloat16_functions(target: Target) -> AbstractContextManager[None]:
-    """Some of a kernel's code: with it, all of the kernel may use the functions below."""
+    """A context for some of a kernel's code, after which all of the kernel may call the functions
+    below: their LLVM code comes with it."""
     lanes = target.float32_lanes
     functions = _DOT_FUNCTION.format(
         n=lanes, m=2 * lanes, intrinsic=_DOT_INTRINSICS[lanes], name=_DOT

@@ -25,7 +25,8 @@ KV_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one call. A row is a token, or a row of logits where those are meant.
+    """What one call of a kernel moves and computes. A row is a token or, at the head, a row of
+    logits.
 
     `None` means that the tensors themselves tell: every operand and result is moved whole, and
     each element of the result takes one operation.

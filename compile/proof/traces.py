@@ -55,7 +55,7 @@ class EagerModel:
         num_nudged: int = 0,
         cache: Any = None,
     ) -> list[Trace]:
-        """One pass over all sequences whole, padded at their ends, which no token before sees.
+        """Run all sequences in one pass. They are padded at their ends, which no token before sees.
 
         With `given`, each layer and the head get the hidden states of those traces and not the ones
         that eager has computed: what they do to them is seen by itself. What the layers get of the

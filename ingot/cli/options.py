@@ -36,7 +36,7 @@ def output_file(help_text: str) -> Any:
 
 
 def output_folder(help_text: str) -> Any:
-    """The same for a folder."""
+    """An option for a folder to write, checked in the same way."""
     return typer.Option(help=help_text, file_okay=False, callback=_check_place)
 
 

@@ -42,7 +42,7 @@ def print_proof(figures: dict[str, Any]) -> None:
 
 
 def kernel_rows(kernels: dict[str, Any]) -> list[tuple[object, ...]]:
-    """One a layer, the head last."""
+    """A row for each layer, and one for the head."""
     columns = [kernels[kind][name] for name in ("best", "worst") for kind in KINDS]
     rows = list(zip(*columns, strict=True))
     names = [*(f"layer {i}" for i in range(len(rows) - 1)), "head"]

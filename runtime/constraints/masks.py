@@ -86,7 +86,7 @@ def mask_logits(logits: NDArray[np.float32], masks: Masks) -> None:
 
 
 def mask_penalties(masks: Masks, num_rows: int, vocab_size: int) -> PenaltyInputs:
-    """The same as arguments of `penalize`, for logits that the host can't write."""
+    """The masks as arguments of `penalize`, for logits that lie where the host can't write."""
     lists = [np.empty(0, np.int32)] * num_rows
     for row, bits in zip(masks.rows, masks.bits, strict=True):
         lists[row] = np.flatnonzero(~allowed_tokens(bits, vocab_size)).astype(np.int32)

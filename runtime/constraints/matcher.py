@@ -58,7 +58,7 @@ def num_words(vocab_size: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """Where one output stands in its constraint."""
+    """The place in a constraint that one output has come to."""
 
     backend: Any
     what: str
@@ -90,7 +90,7 @@ class Matcher:
         return list(self.backend.compute_ff_tokens())
 
     def copy(self) -> Matcher:
-        """The same place, to go another way."""
+        """A second matcher at the same place, for an output that goes another way from here."""
         return Matcher(self.backend.deep_copy(), self.what)
 
 

@@ -116,7 +116,7 @@ class PagePool:
         return Fork(full + copy, ((pages[num_full], copy[0]),))
 
     def page_map(self) -> bytes:
-        """One PageState for each page."""
+        """A byte for each page, its `PageState`."""
         states = (PageState.FREE, PageState.USED, PageState.SHARED)
         page_map = bytearray(states[min(owners, 2)] for owners in self._num_owners)
         for page in self._cached:
