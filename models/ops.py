@@ -1,8 +1,8 @@
 """The torch operators that a captured model calls, with their meaning written as plain torch.
 
 Export keeps each of them as one node and the compiler turns it into a kernel. Run in torch, they
-hold the state of every sequence of a `Batch`, so captured and plain models are compared before
-anything is compiled. Recurrences and experts become operators of the same kind, a file each.
+hold the cache of every sequence of a `Batch`, so captured and plain models are compared before
+anything is compiled.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -16,13 +16,13 @@ _current_batch: ContextVar["Batch | None"] = ContextVar("ingot_batch", default=N
 
 
 class Batch:
-    """Sequences flattened into one row of tokens, and what each operator remembers of each of them.
+    """Sequences flattened into one row of tokens, and the keys and values of each in each slot.
 
     With no batch in force a row is one sequence that starts here and is forgotten afterwards.
     """
 
     def __init__(self) -> None:
-        self._state: dict[tuple[Hashable, str, int], tuple[Tensor, ...]] = {}
+        self._cached: dict[tuple[Hashable, int], tuple[Tensor, Tensor]] = {}
         self._segments: tuple[tuple[Hashable, int], ...] = ()
 
     @contextmanager
@@ -44,11 +44,12 @@ class Batch:
             start += length
         assert start == num_tokens, f"segments cover {start} of {num_tokens} tokens"
 
-    def get(self, sequence: Hashable, kind: str, slot: int) -> tuple[Tensor, ...] | None:
-        return self._state.get((sequence, kind, slot))
+    def get(self, sequence: Hashable, slot: int) -> tuple[Tensor, Tensor] | None:
+        """Keys and values of the sequence's tokens so far."""
+        return self._cached.get((sequence, slot))
 
-    def put(self, sequence: Hashable, kind: str, slot: int, *state: Tensor) -> None:
-        self._state[sequence, kind, slot] = state
+    def put(self, sequence: Hashable, slot: int, keys: Tensor, values: Tensor) -> None:
+        self._cached[sequence, slot] = keys, values
 
 
 def batch_of(num_tokens: int) -> Batch:
@@ -111,7 +112,7 @@ def paged_attention(
     v: Tensor,
     sinks: Tensor | None,
     slopes: Tensor | None,
-    layer: int,
+    slot: int,
     scale: float,
     causal: bool,
     window: int,
@@ -121,7 +122,7 @@ def paged_attention(
 ) -> Tensor:
     """q [1, H, n, Dk], k [1, Hkv, n, Dk], v [1, Hkv, n, Dv] of the new tokens -> [1, n, H, Dv].
 
-    layer: the KV slot (slots are numbered in call order).
+    slot: where its keys and values are cached; slots are numbered in call order.
     store: write k and v to the slot first; False when an earlier layer wrote the same k and v.
     slopes: ALiBi, slope * key position is added after scaling. sinks: a softmax column a head.
     """
@@ -129,13 +130,13 @@ def paged_attention(
     batch = batch_of(q.shape[2])
     for sequence, start, end in batch.rows(q.shape[2]):
         keys, values = k[0, :, start:end], v[0, :, start:end]
-        past = batch.get(sequence, "kv", layer)
+        past = batch.get(sequence, slot)
         if not store and past is not None:
             keys, values = past
         elif past is not None:
             keys, values = torch.cat([past[0], keys], 1), torch.cat([past[1], values], 1)
         if store:
-            batch.put(sequence, "kv", layer, keys, values)
+            batch.put(sequence, slot, keys, values)
         mask = visible(end - start, keys.shape[1], causal, window, chunk)
         queries = q[0, :, start:end]
         out[0, start:end] = attend(queries, keys, values, mask, scale, softcap, sinks, slopes)

@@ -40,7 +40,7 @@ def _emit(importer: Any, expr: relax.Expr) -> relax.Expr:
 
 def _paged_attention(node: torch.fx.Node, importer: Any) -> relax.Expr:
     """`ingot::paged_attention`, head-major in torch, to the token-major operator."""
-    names = ("layer", "scale", "causal", "window", "chunk", "softcap", "store")
+    names = ("slot", "scale", "causal", "window", "chunk", "softcap", "store")
     q, k, v, sinks, slopes, *values = _operands(node, importer)
     q, k, v = (_emit(importer, relax.op.permute_dims(x, [0, 2, 1, 3])) for x in (q, k, v))
     optional = [x for x in (sinks, slopes) if x is not None]

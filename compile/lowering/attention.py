@@ -54,7 +54,7 @@ class AttentionLowering:
     def lower(self, var: relax.Var, call: relax.Call) -> relax.Expr:
         q, k, v, *optional = call.args
         attrs = attributes(call)
-        slot, store, rope = attrs.pop("layer"), attrs.pop("store"), attrs.pop("rope", None)
+        slot, store, rope = attrs.pop("slot"), attrs.pop("store"), attrs.pop("rope", None)
         tables = [optional.pop() for _ in range(2)][::-1] if rope is not None else []
         if store:
             self._written[slot] = self._write(slot, k, v, rope, tables)

@@ -29,11 +29,11 @@ def attention(
     window: int = 0,
     chunk: int = 0,
     softcap: float = 0.0,
-    layer: int = 0,
+    slot: int = 0,
     store: bool = True,
 ) -> Tensor:
     out: Tensor = torch.ops.ingot.paged_attention(
-        q, k, v, sinks, slopes, layer, 0.3, True, window, chunk, softcap, store
+        q, k, v, sinks, slopes, slot, 0.3, True, window, chunk, softcap, store
     )
     return out
 
@@ -99,8 +99,8 @@ def test_shared_slot_is_read_not_written() -> None:
     q, k, v = inputs(6)
     batch = Batch()
     with batch.step([("a", 6)]):
-        first = attention(q, k, v, layer=3)
-        again = attention(q, torch.zeros_like(k), torch.zeros_like(v), layer=3, store=False)
+        first = attention(q, k, v, slot=3)
+        again = attention(q, torch.zeros_like(k), torch.zeros_like(v), slot=3, store=False)
     torch.testing.assert_close(again, first)
 
 

@@ -48,7 +48,7 @@ def lower_layers(
             call = call_op(
                 "paged_attention",
                 [query, k, v, *(tables if store else [])],
-                layer=0,
+                slot=0,
                 store=store,
                 **(with_rope if store else {}),
                 **ATTENTION,

@@ -26,7 +26,7 @@ INPUTS = {
     "sin": (1, TOKENS, DIM),
 }
 ROPE = {"interleaved": False, "rotary_dim": DIM}
-ATTENTION = {"layer": 0, "scale": 0.5, "has_sinks": True, "has_slopes": False}
+ATTENTION = {"slot": 0, "scale": 0.5, "has_sinks": True, "has_slopes": False}
 
 
 def attention(*, store: bool, rotate: bool = True) -> tvm.IRModule:
