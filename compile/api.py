@@ -92,10 +92,9 @@ def compile_model(
     scheme = SCHEMES["f32" if QUANTIZE in disable else scheme_name]
     formats = FormatRules(scheme, tuple((keep or {}).items()))
     observer = Observer(progress, dump)
-    if target.kind == "cpu":
-        tuning = find_tuning(target)
-        target = with_tuning(target, tuning)
-        observer.report.sizes = describe_tuning(tuning)
+    tuning = find_tuning(target)
+    target = with_tuning(target, tuning)
+    observer.report.sizes = describe_tuning(tuning)
     with ArtifactFolder(Path(out), force=force) as folder:
         source = resolve_model(
             model,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import tvm
 from tvm import relax
@@ -102,6 +103,13 @@ def compile_graph(
     return CompiledGraph(lowered.weights, kernels, work, memory.workspace)
 
 
+def count_calls(captured: CapturedModel, options: GraphOptions) -> Counter[Any]:
+    """How often a step would call the kernel of each spec; no kernel becomes machine code."""
+    imported = import_program(captured)
+    module = rewrite(imported, options.formats, options.disabled, Observer(None, None))
+    return lower(module, imported, captured, options).calls
+
+
 def find_tools(options: GraphOptions) -> Compile | None:
     """The compiler for a GPU's code. Raises an `IngotError` if it or the linker is missing."""
     find_linker(options.target)
@@ -141,7 +149,7 @@ def lower(
         target=options.target,
         formats=options.formats,
     ).run()
-    return LoweredModel(clean_up(lowered.module).module, lowered.weights)
+    return replace(lowered, module=clean_up(lowered.module).module)
 
 
 def count_core_operators(module: tvm.IRModule) -> dict[str, int]:

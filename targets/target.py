@@ -8,6 +8,9 @@ from typing import Any
 
 from ingot.errors import IngotError
 
+Size = int | tuple[int, ...]
+"""One of a kernel's sizes, or several that go together."""
+
 
 class TargetError(IngotError):
     """A target's name or its data is wrong; the message says what and what is allowed."""
@@ -26,19 +29,27 @@ class Target:
     description: str
     default_scheme: str
     page_size_tokens: int
+    tuned: tuple[tuple[str, Size], ...] = ()  # sizes that `ingot tune` measured (targets/tuned.py)
     # CPU
     llvm_triple: str = ""
     llvm_cpu: str = ""
     features: tuple[str, ...] = ()
     vector_bytes: int = 0
     vector_registers: int = 0
-    l2_bytes: int = 0  # of one core
-    tuned: tuple[tuple[str, int], ...] = ()  # sizes that `ingot tune` measured (targets/tuned.py)
+    l2_bytes: int = 0  # of one core, or of a whole GPU
     # CUDA
     cuda_arch: str = ""  # the oldest GPU that runs the code
     cuda_archs: tuple[str, ...] = ()  # each with machine code of its own; `archs` is never empty
     max_threads_per_block: int = 0
-    shared_memory_bytes: int = 0
+    shared_memory_bytes: int = 0  # of one block, at most
+    # Of the GPU that `example` names, by its data sheet: bytes a second from memory, operations a
+    # second of the tensor cores without sparsity.
+    example: str = ""
+    met: bool = False  # whether Ingot's kernels have run on such a GPU
+    multiprocessors: int = 0
+    memory_gb_s: int = 0
+    bf16_tflops: int = 0
+    fp8_tflops: int = 0  # 0 where it has none
     # One a kernel: tiles of 8 rows of x, warps across features and along inputs, inputs staged
     matmul_few_rows: tuple[tuple[int, int, int, int], ...] = ()
     matmul_many_rows: str = "mma"  # what more rows are multiplied with: "mma" or "wgmma"
@@ -77,7 +88,17 @@ class Target:
 
     def size(self, parameter: str, guess: int) -> int:
         """A size of a kernel: the measured one, else the guess from the hardware's data."""
-        return dict(self.tuned).get(parameter, guess)
+        found = dict(self.tuned).get(parameter, guess)
+        if not isinstance(found, int):
+            raise TargetError(f"the tuned size {parameter} is {list(found)}; it is one number")
+        return found
+
+    def sizes(self, parameter: str, guess: tuple[int, ...]) -> tuple[int, ...]:
+        """Several sizes that go together, in the same way."""
+        found = dict(self.tuned).get(parameter, guess)
+        if not isinstance(found, tuple) or len(found) != len(guess):
+            raise TargetError(f"the tuned size {parameter} is {found}; it is {len(guess)} numbers")
+        return found
 
     def has(self, feature: str) -> bool:
         return feature in self.features

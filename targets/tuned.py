@@ -1,7 +1,7 @@
-"""Measured sizes of the CPU kernels: `ingot tune` writes them, compiling reads them.
+"""Measured sizes of the kernels: `ingot tune` writes them, compiling reads them.
 
 One TOML file a target, in the user's folder or shipped in `data/tuned/`; the user's wins. Sizes
-change how fast a kernel is and never what it computes.
+change how fast a kernel is and not what it means.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ingot.targets.target import Target, TargetError
+from ingot.targets.target import Size, Target, TargetError
 
-PARAMETERS: dict[str, str] = {
+CPU_PARAMETERS: dict[str, str] = {
     "attention_block_rows": "rows (tokens times heads) of one attention block, at most",
     "attention_enough_blocks": "blocks of attention from which a context is not split over cores",
     "matmul_dot_rows": "rows of one register tile of an int8 matmul",
@@ -23,23 +23,45 @@ PARAMETERS: dict[str, str] = {
     "matmul_tiles_per_task": "register tiles of one parallel task of a matmul, at most",
 }
 
+CUDA_PARAMETERS: dict[str, str] = {
+    "attention_span": "positions of one span where the context of few rows is split over blocks",
+    "attention_split_rows": "rows up to which the context is split over blocks",
+    "attention_stages": "pages of one attention block that are in shared memory, at most",
+    "attention_warps": "warps, of 16 rows each, of an attention block that walks its whole context",
+    "matmul_8_rows": "up to 8 rows: warps across features, warps along inputs, inputs staged",
+    "matmul_16_rows": "the same up to 16 rows",
+    "matmul_64_rows": "the same up to 64 rows",
+    "matmul_most_few_rows": "rows up to which a matmul reads each weight once, into registers",
+    "matmul_stages": "steps of a matmul of many rows that are in shared memory, at most",
+    "matmul_tile": "rows and features of one block of a matmul of many rows",
+}
+
+PARAMETERS: dict[str, dict[str, str]] = {"cpu": CPU_PARAMETERS, "cuda": CUDA_PARAMETERS}
+"""The sizes that there are for each kind of target, and what they are of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """The sizes for one target, and where they were measured."""
+    """The sizes for one target, where they were measured and with the kernels of which model."""
 
     target: str
-    cpu: str
-    threads: int
-    parameters: tuple[tuple[str, int], ...]
+    device: str
+    shapes: str
+    parameters: tuple[tuple[str, Size], ...]
 
     def __post_init__(self) -> None:
         for name, size in self.parameters:
-            if name not in PARAMETERS:
-                known = ", ".join(PARAMETERS)
-                raise TargetError(f"no kernel has a size called {name!r}; sizes are {known}")
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            if name not in self.known:
+                raise TargetError(
+                    f"no kernel has a size called {name!r}; sizes are {', '.join(self.known)}"
+                )
+            numbers = size if isinstance(size, tuple) else (size,)
+            if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers):
                 raise TargetError(f"the tuned size {name} is {size!r}; it is a number from 1 on")
+
+    @property
+    def known(self) -> dict[str, str]:
+        return PARAMETERS.get(self.target.partition(":")[0], {})
 
 
 def user_folder() -> Path:
@@ -54,13 +76,19 @@ def file_name(target: str) -> str:
 
 
 def find_tuning(target: Target) -> Tuning | None:
-    """The sizes for a target: the user's, else those that ship with Ingot, else none."""
-    name = file_name(target.name)
-    own = user_folder() / name
-    if own.is_file():
-        return parse_tuning(own.read_text("utf-8"), str(own))
-    shipped = files("ingot.targets") / "data" / "tuned" / name
-    return parse_tuning(shipped.read_text("utf-8"), name) if shipped.is_file() else None
+    """The sizes for a target: the user's, else those that ship with Ingot, else none.
+
+    Code for several GPUs takes those of the newest that has any.
+    """
+    names = [target.name, *(f"cuda:{arch}" for arch in reversed(target.archs))]
+    for name in map(file_name, dict.fromkeys(names)):
+        own = user_folder() / name
+        if own.is_file():
+            return parse_tuning(own.read_text("utf-8"), str(own))
+        shipped = files("ingot.targets") / "data" / "tuned" / name
+        if shipped.is_file():
+            return parse_tuning(shipped.read_text("utf-8"), name)
+    return None
 
 
 def with_tuning(target: Target, tuning: Tuning | None) -> Target:
@@ -71,8 +99,11 @@ def with_tuning(target: Target, tuning: Tuning | None) -> Target:
 def parse_tuning(text: str, where: str) -> Tuning:
     try:
         record: dict[str, Any] = tomllib.loads(text)
-        parameters = tuple(sorted(record.pop("parameters").items()))
-        return Tuning(parameters=parameters, **record)
+        sizes = {
+            name: tuple(size) if isinstance(size, list) else size
+            for name, size in record.pop("parameters").items()
+        }
+        return Tuning(parameters=tuple(sorted(sizes.items())), **record)
     except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
         raise TargetError(
             f"{where} holds no tuned sizes: {error}", "write it again with `ingot tune`"
@@ -82,15 +113,16 @@ def parse_tuning(text: str, where: str) -> Tuning:
 def format_tuning(tuning: Tuning) -> str:
     """The file's text, a line of explanation above each size."""
     lines = [
-        "# Written by `ingot tune`: sizes of the CPU kernels, measured.",
+        "# Written by `ingot tune`: sizes of the kernels, measured.",
         f'target = "{tuning.target}"',
-        f'cpu = "{tuning.cpu}"',
-        f"threads = {tuning.threads}",
+        f'device = "{tuning.device}"',
+        f'shapes = "{tuning.shapes}"',
         "",
         "[parameters]",
     ]
     for name, size in tuning.parameters:
-        lines += [f"# {PARAMETERS[name]}", f"{name} = {size}"]
+        value = list(size) if isinstance(size, tuple) else size
+        lines += [f"# {tuning.known[name]}", f"{name} = {value}"]
     return "\n".join(lines) + "\n"
 
 
@@ -105,4 +137,4 @@ def describe_tuning(tuning: Tuning | None) -> str:
     """A sentence for the report: whether sizes were measured, and where."""
     if tuning is None:
         return "guessed from the target's data; `ingot tune` measures them"
-    return f"measured on {tuning.cpu} with {tuning.threads} threads"
+    return f"measured on {tuning.device}, by kernels of {tuning.shapes}"

@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tvm
 
 from ingot.bench.gpu_check.cases import Case, make_cases
-from ingot.compile.build import tvm_target
-from ingot.compile.cuda import Compile, compile_without_spills
-from ingot.compile.cuda.device_code import captured
-from ingot.compile.fast_inspect import fast_inspect
+from ingot.bench.gpu_kernels.write import write_kernels
+from ingot.compile.cuda import Compile
 from ingot.compile.kernels import build_kernel
 from ingot.errors import UsageError
 from ingot.targets import Target
@@ -51,13 +48,7 @@ def _write(
 ) -> dict[str, Any]:
     function = build_kernel(case.operator, case.spec, target)
     name = str(function.attrs["global_symbol"])
-    with fast_inspect(), captured() as device:
-        host = tvm.tirx.build(tvm.IRModule({name: function}), tvm_target(target))
-    host.export_library(str(folder / f"{prefix}.so"))
-    (folder / f"{prefix}.json").write_text(device.metadata(), encoding="utf-8")
-    for arch in target.archs:
-        binary = compile_without_spills(compile_source, device.source, arch)
-        (folder / f"{prefix}-{arch}.cubin").write_bytes(binary.cubin)
+    write_kernels(folder, prefix, {name: function}, target, compile_source)
     calls = []
     for number, inputs in enumerate(case.inputs):
         file = f"{prefix}-{number}.npz"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ingot.errors import ArtifactTargetError
-from ingot.runtime.artifact.machine import detect_cuda_arch, device_code_for
+from ingot.bench.gpu_kernels.load import arch_for_this_gpu, load_kernels, wait_for_gpu
 from ingot.runtime.cuda import CudaMemory
-from ingot.runtime.ffi import tvm_ffi
 
 REPEATS = 20
 UPLOAD_BYTES = 1 << 30
@@ -39,30 +36,12 @@ class Result:
 def run_cases(folder: Path) -> Iterator[Result]:
     """Run every case of the folder."""
     table = json.loads((folder / "cases.json").read_text("utf-8"))
-    gpu = detect_cuda_arch()
-    code = None if gpu is None else device_code_for(gpu, table["archs"])
-    if code is None or not code.endswith(".cubin"):
-        raise ArtifactTargetError(
-            f"the check was prepared for {', '.join(table['archs'])} GPUs; "
-            f"this machine has {gpu or 'none'}",
-            hint="prepare it again with CUDA_ARCH= of this GPU",
-        )
-    arch = code.removeprefix("kernels-").removesuffix(".cubin")
+    arch = arch_for_this_gpu(table["archs"])
     memory = CudaMemory()
     for case in table["cases"]:
-        function = _load(folder, case["prefix"], arch)[case["function"]]
+        function = load_kernels(folder, case["prefix"], arch)[case["function"]]
         for call in case["calls"]:
             yield _run_call(folder, case["name"], call, function, memory)
-
-
-def _load(folder: Path, prefix: str, arch: str) -> Any:
-    module = tvm_ffi.load_module(str((folder / f"{prefix}.so").resolve()))
-    read = tvm_ffi.get_global_func("runtime.LoadMetaDataFromJSON")
-    create = tvm_ffi.get_global_func("ffi.Module.create.cuda")
-    launches = read((folder / f"{prefix}.json").read_text("utf-8"))
-    cubin = (folder / f"{prefix}-{arch}.cubin").read_bytes()
-    module.import_module(create(cubin, "cubin", launches, {}))
-    return module
 
 
 def _run_call(
@@ -81,11 +60,6 @@ def _run_call(
     wait_for_gpu()
     seconds = (time.perf_counter() - started) / REPEATS
     return Result(name, call["label"], error, call["bound"], seconds * 1e6)
-
-
-def wait_for_gpu() -> None:
-    """Until all that was started is done."""
-    ctypes.CDLL(None).cudaDeviceSynchronize()  # of the runtime that is in the process already
 
 
 def measure_upload(num_bytes: int = UPLOAD_BYTES) -> float:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from ingot.bench.limits.measure import build_library
-from ingot.bench.limits.measurements import Measurement
-from ingot.bench.profile.measure import times_in_turns
-from ingot.bench.tune.trials import Tunable, tunables
-from ingot.runtime.amx import allow_tiles
-from ingot.runtime.vm import VirtualMachine, as_tensor
-from ingot.targets import Target, detect_cpu
+from ingot.bench.tune.trial import Bench, Timing, Tunable
+from ingot.targets import Target
+from ingot.targets.target import Size
 from ingot.targets.tuned import Tuning
 
 # A candidate replaces the guess only if it saves this much: less is what timings scatter by.
@@ -25,7 +19,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    size: int
+    size: Size
     best_s: float
     median_s: float
 
@@ -35,8 +29,8 @@ class Searched:
     """One size: its guess, what was chosen, and the times of all candidates."""
 
     name: str
-    guess: int
-    chosen: int
+    guess: Size
+    chosen: Size
     candidates: tuple[Candidate, ...]
 
     @property
@@ -47,52 +41,28 @@ class Searched:
 
 
 def tune(
-    target: Target,
-    threads: int,
-    *,
-    repetitions: int = 30,
-    scale: int = 1,
-    progress: Progress | None = None,
+    target: Target, bench: Bench, *, repetitions: int = 30, progress: Progress | None = None
 ) -> tuple[Tuning, tuple[Searched, ...]]:
     """Search every size for `target` on this machine. Sizes found so far hold for the next ones."""
     found: list[Searched] = []
     target = replace(target, tuned=())
-    for tunable in tunables(target, scale):
+    for tunable in bench.tunables:
         if progress is not None:
             progress(f"{tunable.name}: {', '.join(map(str, tunable.all_sizes))}")
-        searched = search(tunable, target, threads, repetitions)
+        searched = search(tunable, target, bench.time, repetitions)
         found.append(searched)
-        target = replace(target, tuned=(*target.tuned, (searched.name, searched.chosen)))
+        target = with_size(target, searched.name, searched.chosen)
     sizes = tuple(sorted(target.tuned))
-    return Tuning(target.name, detect_cpu().model_name, threads, sizes), tuple(found)
+    return Tuning(target.name, bench.device, bench.shapes, sizes), tuple(found)
 
 
-def search(tunable: Tunable, target: Target, threads: int, repetitions: int) -> Searched:
-    trial = tunable.trial
-    measurements = [
-        Measurement(
-            name=f"size_{size}",
-            unit="s",
-            amount=1.0,
-            function=trial.build(replace(target, tuned=(*target.tuned, (tunable.name, size)))),
-            arguments=trial.arguments,
-            out_shape=trial.out_shape,
-            out_dtype="float32",
-            how="",
-        )
-        for size in tunable.all_sizes
-    ]
-    with tempfile.TemporaryDirectory(prefix="ingot-tune-") as folder:
-        library = Path(folder) / "candidates.so"
-        build_library(measurements, target, library)
-        allow_tiles(target.features)
-        vm = VirtualMachine(library, threads)
-        arguments = [as_tensor(array) for array in trial.arguments]
+def with_size(target: Target, name: str, size: Size) -> Target:
+    return replace(target, tuned=(*target.tuned, (name, size)))
 
-        def call(name: str) -> Callable[[], object]:
-            return lambda: vm.call(name, *arguments)
 
-        times = times_in_turns(*(call(m.name) for m in measurements), repetitions=repetitions)
+def search(tunable: Tunable, target: Target, time: Timing, repetitions: int) -> Searched:
+    targets = [with_size(target, tunable.name, size) for size in tunable.all_sizes]
+    times = time(tunable, targets, repetitions)
     candidates = tuple(
         Candidate(size, min(each), statistics.median(each))
         for size, each in zip(tunable.all_sizes, times, strict=True)
@@ -100,7 +70,7 @@ def search(tunable: Tunable, target: Target, threads: int, repetitions: int) -> 
     return Searched(tunable.name, tunable.guess, choose(tunable.guess, candidates), candidates)
 
 
-def choose(guess: int, candidates: tuple[Candidate, ...]) -> int:
+def choose(guess: Size, candidates: tuple[Candidate, ...]) -> Size:
     """The fastest, unless the guess is nearly as fast."""
     fastest = min(candidates, key=lambda candidate: candidate.best_s)
     guessed = next(candidate for candidate in candidates if candidate.size == guess)

@@ -6,6 +6,7 @@ the operators' `[1, n, ...]`.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,12 +44,15 @@ class Emitter:
         self.target = target
         self.formats = formats
         self._kernels: dict[Any, relax.GlobalVar] = {}
+        self.calls: Counter[Any] = Counter()
+        """How often each spec's kernel is called."""
         self._made: dict[StructuralKey, relax.Var] = {}
 
     # --- kernels -------------------------------------------------------------------------------
 
     def kernel(self, op: str, spec: Any) -> relax.GlobalVar:
-        """The kernel of `compile/kernels/<op>/` for this spec and target."""
+        """The kernel of `compile/kernels/<op>/` for this spec and target, to be called once."""
+        self.calls[spec] += 1
         if spec not in self._kernels:
             function = build_kernel(op, spec, self.target)
             name = str(function.attrs["global_symbol"])

@@ -6,9 +6,11 @@ gives the logits and each layer's output as matrices `[n, width]`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import tvm
 from tvm import relax
@@ -27,10 +29,12 @@ from ingot.targets import Target
 
 @dataclass(frozen=True, slots=True)
 class LoweredModel:
-    """A module whose function `trace` calls kernels, and the weights that it takes."""
+    """A module whose function `trace` calls kernels, the weights that it takes, and how often it
+    calls the kernel of each spec."""
 
     module: tvm.IRModule
     weights: WeightTable
+    calls: Counter[Any]
 
 
 class Lowering:
@@ -65,7 +69,8 @@ class Lowering:
         for name in [v.name_hint for v in module.get_global_vars() if v.name_hint == "rewritten"]:
             del module[name]
         module[GRAPH] = self._with_parameters(function)
-        return LoweredModel(relax.transform.DeadCodeElimination([GRAPH])(module), self._weights)
+        module = relax.transform.DeadCodeElimination([GRAPH])(module)
+        return LoweredModel(module, self._weights, self._emitter.calls)
 
     def _model_inputs(self) -> list[relax.Expr]:
         """The captured model's inputs made of the step's."""

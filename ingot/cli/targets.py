@@ -10,7 +10,13 @@ def targets(as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from ingot.cli.output import print_json, print_table
-    from ingot.targets import TargetError, best_cpu_target, detect_cpu, load_targets
+    from ingot.targets import Target, TargetError, best_cpu_target, detect_cpu, load_targets
+
+    def describe(target: Target) -> str:
+        untried = target.kind == "cuda" and not target.met
+        return (
+            f"{target.description}; compile-only, none was met" if untried else target.description
+        )
 
     try:
         cpu = detect_cpu()
@@ -27,5 +33,5 @@ def targets(as_json: Json = False) -> None:
         return
     print_table(
         ("target", "here", "scheme", "description"),
-        [(t.name, here, t.default_scheme, t.description) for t, here in rows],
+        [(t.name, here, t.default_scheme, describe(t)) for t, here in rows],
     )

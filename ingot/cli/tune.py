@@ -1,4 +1,4 @@
-"""`ingot tune`: measures the sizes that the CPU kernels otherwise guess from the target's data."""
+"""`ingot tune`: measures the kernels' sizes that are otherwise guessed from the target's data."""
 
 from __future__ import annotations
 
@@ -11,39 +11,49 @@ from ingot.cli.options import Json, Threads, num_threads, output_folder
 
 
 def tune(
-    target: Annotated[str, typer.Option(help="A CPU target that this machine runs.")] = "cpu",
+    target: Annotated[
+        str, typer.Option(help="A target that this machine runs; cuda is that of its GPU.")
+    ] = "cpu",
+    model: Annotated[
+        str | None,
+        typer.Option(help="For a GPU: whose kernels to time. [default: a Llama of 8 billion]"),
+    ] = None,
+    quant: Annotated[
+        str | None, typer.Option(help="For a GPU: its scheme. [default: the target's]")
+    ] = None,
     threads: Threads = None,
     repeat: Annotated[int, typer.Option(min=1, help="Timed calls of each candidate.")] = 30,
     out: Annotated[
         Path | None, output_folder("Folder to write to instead of the user's own.")
     ] = None,
+    cuda_compiler: Annotated[str, typer.Option(help="nvrtc or nvcc.")] = "nvrtc",
     as_json: Json = False,
 ) -> None:
-    """Search the kernels' sizes on this machine.
+    """Search the kernels' sizes on this machine, its CPU's or its GPU's.
 
     Every compile that follows uses what is found. Each size has a few candidates around the guess,
-    timed in turns on a kernel that it decides on. They change how fast kernels are, not what they
-    compute.
+    timed in turns on kernels that it decides on. They change how fast kernels are, not what they
+    mean.
     """
     import sys
     from dataclasses import asdict
 
+    from ingot.bench.tune.machine import find_target, make_bench
     from ingot.bench.tune.search import tune as search
     from ingot.cli.output import print_json, print_table
-    from ingot.errors import UsageError
-    from ingot.targets import detect_cpu, resolve_target
     from ingot.targets.tuned import write_tuning
 
-    found = resolve_target(target)
-    if found.kind != "cpu":
-        raise UsageError(f"{found.name} is no CPU; sizes of GPU kernels are not tuned")
-    lacking = detect_cpu().missing(found)
-    if lacking:
-        raise UsageError(f"this machine can't run {found.name}: it lacks {', '.join(lacking)}")
-    wanted = num_threads(threads)
+    found = find_target(target)
+    bench = make_bench(
+        found,
+        threads=num_threads(threads),
+        model=model,
+        quant=quant,
+        cuda_compiler=cuda_compiler,
+    )
     tuning, searched = search(
         found,
-        wanted,
+        bench,
         repetitions=repeat,
         progress=lambda line: print(line, file=sys.stderr, flush=True),
     )

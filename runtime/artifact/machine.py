@@ -92,13 +92,22 @@ def _check_cuda(target: TargetRecord, machine: Machine) -> None:
         )
 
 
+def cuda_target_for(gpu: str) -> str | None:
+    """The name of the target whose code a GPU runs best; None for one that is older than all."""
+    fits = [arch for arch in _known_archs() if device_code_for(gpu, (arch,)) is not None]
+    return f"cuda:{max(fits, key=_capability)}" if fits else None
+
+
+def _known_archs() -> list[str]:
+    return [t.cuda_arch for t in load_targets().values() if t.kind == "cuda"]
+
+
 def _how_to_compile_for(gpu: str, archs: Sequence[str]) -> str:
-    known = [t.cuda_arch for t in load_targets().values() if t.kind == "cuda"]
-    fits = [arch for arch in known if device_code_for(gpu, (arch,)) is not None]
-    if not fits:
-        return f"Ingot has no target for it; the oldest is {min(known, key=_capability)}"
-    best = max(fits, key=_capability)
-    return f"compile the model again with `--target cuda:{','.join((best, *archs))}`"
+    best = cuda_target_for(gpu)
+    if best is None:
+        oldest = min(_known_archs(), key=_capability)
+        return f"Ingot has no target for it; the oldest is {oldest}"
+    return f"compile the model again with `--target {','.join((best, *archs))}`"
 
 
 def _check_cpu(target: TargetRecord, machine: Machine) -> None:

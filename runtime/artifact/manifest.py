@@ -83,7 +83,8 @@ class TargetRecord(Record):
     cuda_arch: str = ""
     cuda_archs: tuple[str, ...] = ()
     page_size_tokens: Positive
-    tuned: dict[str, Positive] = {}  # the kernels' sizes that were measured, not guessed
+    # The kernels' sizes that were measured, not guessed: numbers, or several that go together.
+    tuned: dict[str, Positive | tuple[Positive, ...]] = {}
 
     @property
     def architecture(self) -> str:

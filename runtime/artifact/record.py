@@ -16,6 +16,7 @@ from typing import (
     ClassVar,
     Literal,
     Self,
+    Union,
     dataclass_transform,
     get_args,
     get_origin,
@@ -97,9 +98,8 @@ def _check(hint: Any) -> Check:
         return _in_turn(_check(args[0]), *args[1:])
     if origin is Literal:
         return _choice(args)
-    if origin is UnionType:
-        [inner] = [_check(arg) for arg in args if arg is not NoneType]
-        return lambda value: None if value is None else inner(value)
+    if origin in (UnionType, Union):
+        return _any_of([_check(arg) for arg in args if arg is not NoneType], NoneType in args)
     if origin is tuple:
         return _tuple_of(_check(args[0]))
     if origin is dict:
@@ -115,6 +115,22 @@ def _in_turn(*checks: Check) -> Check:
         for one in checks:
             value = one(value)
         return value
+
+    return check
+
+
+def _any_of(checks: list[Check], takes_none: bool) -> Check:
+    """What the first of the checks makes of it that takes it; else what the last one says."""
+
+    def check(value: Any) -> Any:
+        if value is None and takes_none:
+            return None
+        for one in checks[:-1]:
+            try:
+                return one(value)
+            except FieldError:
+                continue
+        return checks[-1](value)
 
     return check
 

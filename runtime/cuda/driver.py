@@ -132,6 +132,12 @@ class Event:
         """Until what came before the last `record` is done; at once if there was none."""
         call_cuda("cudaEventSynchronize", self._handle)
 
+    def seconds_since(self, earlier: Event) -> float:
+        """On the GPU, between two records that have come to pass."""
+        milliseconds = ctypes.c_float()
+        call_cuda("cudaEventElapsedTime", ctypes.byref(milliseconds), earlier._handle, self._handle)
+        return milliseconds.value / 1e3
+
 
 class Stream:
     """An order of work of its own. It waits for the default stream, which TVM copies on, and the

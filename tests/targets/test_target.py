@@ -34,6 +34,8 @@ def test_file_is_consistent(name: str) -> None:
     else:
         assert name == f"cuda:{target.cuda_arch}"
         assert target.architecture == ""
+        assert target.example and min(target.multiprocessors, target.l2_bytes) > 0
+        assert min(target.memory_gb_s, target.bf16_tflops) > 0
 
 
 def test_record_becomes_target() -> None:

@@ -6,7 +6,6 @@ import pytest
 
 from ingot.targets import TargetError, load_targets, resolve_target
 from ingot.targets.tuned import (
-    PARAMETERS,
     Tuning,
     describe_tuning,
     find_tuning,
@@ -17,7 +16,10 @@ from ingot.targets.tuned import (
     write_tuning,
 )
 
-TUNING = Tuning("cpu:x86-64-v3", "Some CPU", 2, (("matmul_tiles_per_task", 8),))
+TUNING = Tuning(
+    "cpu:x86-64-v3", "Some CPU with 2 threads", "a model", (("matmul_tiles_per_task", 8),)
+)
+HEAD = 'target = "cpu:a"\ndevice = "b"\nshapes = "c"\n[parameters]\n'
 TARGET = resolve_target("cpu:x86-64-v3")
 
 
@@ -28,6 +30,30 @@ def user_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_round_trip() -> None:
     assert parse_tuning(format_tuning(TUNING), "here") == TUNING
+
+
+def test_sizes_that_go_together() -> None:
+    sizes = (("attention_span", 256), ("matmul_8_rows", (2, 4, 512)))
+    tuning = Tuning("cuda:sm_90", "Some GPU", "a model", sizes)
+    text = format_tuning(tuning)
+    assert "matmul_8_rows = [2, 4, 512]" in text
+    assert parse_tuning(text, "here") == tuning
+    target = with_tuning(resolve_target("cuda:sm_90"), tuning)
+    assert target.sizes("matmul_8_rows", (1, 8, 1024)) == (2, 4, 512)
+    assert target.sizes("matmul_16_rows", (2, 4, 512)) == (2, 4, 512)
+    with pytest.raises(TargetError, match="it is one number"):
+        target.size("matmul_8_rows", 1)
+    with pytest.raises(TargetError, match="it is 3 numbers"):
+        target.sizes("attention_span", (1, 2, 3))
+
+
+def test_code_for_several_gpus_takes_the_newest_ones_sizes() -> None:
+    several = resolve_target("cuda:sm_80,sm_90")
+    assert find_tuning(several) is None
+    for arch in ("sm_80", "sm_90"):
+        write_tuning(Tuning(f"cuda:{arch}", arch, "a model", (("attention_span", 256),)))
+    found = find_tuning(several)
+    assert found is not None and found.device == "sm_90"
 
 
 def test_what_is_written_is_found_and_used(tmp_path: Path) -> None:
@@ -44,7 +70,7 @@ def test_what_is_written_is_found_and_used(tmp_path: Path) -> None:
 
 def test_a_report_says_where_sizes_come_from() -> None:
     assert "guessed" in describe_tuning(None) and "ingot tune" in describe_tuning(None)
-    assert describe_tuning(TUNING) == "measured on Some CPU with 2 threads"
+    assert describe_tuning(TUNING) == "measured on Some CPU with 2 threads, by kernels of a model"
     assert with_tuning(TARGET, None) is TARGET
 
 
@@ -53,7 +79,7 @@ def test_what_ships_is_for_a_target_that_there_is() -> None:
         tuning = find_tuning(target)
         if tuning is not None:
             assert tuning.target == target.name
-            assert dict(tuning.parameters).keys() <= PARAMETERS.keys()
+            assert dict(tuning.parameters).keys() <= tuning.known.keys()
 
 
 @pytest.mark.parametrize(
@@ -61,11 +87,10 @@ def test_what_ships_is_for_a_target_that_there_is() -> None:
     [
         ("", "holds no tuned sizes"),
         ("x = ", "holds no tuned sizes"),
-        ('target = "a"\ncpu = "b"\nthreads = 1\n[parameters]\nother = 1', "no kernel has a size"),
-        (
-            'target = "a"\ncpu = "b"\nthreads = 1\n[parameters]\nmatmul_dot_rows = 0',
-            "is 0; it is a number from 1 on",
-        ),
+        (f"{HEAD}other = 1", "no kernel has a size"),
+        (f"{HEAD}matmul_8_rows = [1, 8, 1024]", "no kernel has a size called 'matmul_8_rows'"),
+        (f"{HEAD}matmul_dot_rows = 0", "is 0; it is a number from 1 on"),
+        (f"{HEAD}matmul_dot_rows = [1, true]", "a number from 1 on"),
     ],
 )
 def test_a_wrong_file_is_an_error(text: str, message: str) -> None:

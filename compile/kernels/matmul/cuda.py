@@ -23,6 +23,7 @@ from ingot.compile.kernels.tensor_core import COLUMNS
 from ingot.compile.kernels.vector_ir import Expr, T, count, index, kernel, otherwise_if
 from ingot.targets import Target
 
+MOST_FEW_ROWS = 64  # where nothing was measured
 MANY_ROWS = {"mma": multiply_many_rows, "wgmma": multiply_by_warpgroups}
 """The kernels for more rows than those for few take, by the instruction that they multiply with."""
 
@@ -63,14 +64,26 @@ def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
                 _choose(
                     n,
                     choices,
-                    lambda: multiply(target.shared_memory_bytes, x, epilogue),
+                    lambda: multiply(target, x, epilogue),
                 )
     return k.function
 
 
 def few_rows_tilings(target: Target) -> tuple[FewRowsTiling, ...]:
-    """The kernels for few rows, for the fewest first, as the target's table has them."""
-    return tuple(FewRowsTiling(*numbers) for numbers in target.matmul_few_rows)
+    """The kernels for few rows, for the fewest first: as measured, else as the target's table has
+    them."""
+    most_tiles = target.size("matmul_most_few_rows", MOST_FEW_ROWS) // COLUMNS
+    found: list[FewRowsTiling] = []
+    for row_tiles, *guess in target.matmul_few_rows:
+        if not found or found[-1].row_tiles < most_tiles:
+            sizes = target.sizes(few_rows_parameter(row_tiles), tuple(guess))
+            found.append(FewRowsTiling(min(row_tiles, most_tiles), *sizes))
+    return tuple(found)
+
+
+def few_rows_parameter(row_tiles: int) -> str:
+    """What the sizes of a row of the target's table are called where they were measured."""
+    return f"matmul_{row_tiles * COLUMNS}_rows"
 
 
 def row_limits(spec: LinearSpec, target: Target) -> tuple[int, ...]:

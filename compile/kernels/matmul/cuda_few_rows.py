@@ -28,7 +28,10 @@ from ingot.compile.kernels.tensor_core import (
     zeros,
 )
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T, index, minimum, otherwise_if
+from ingot.targets import TargetError
 
+LARGEST_LOAD = 4 * GROUP  # inputs of four lanes' 16 bytes each, of 4-bit weights
+STATIC_SHARED_BYTES, MAX_THREADS = 48 << 10, 1024  # of a block, on every GPU
 PADDING = 16  # words after a row of x, so that two rows of a warp's read are in different banks
 
 
@@ -40,6 +43,15 @@ class FewRowsTiling:
     across: int
     along: int
     chunk: int
+
+    def __post_init__(self) -> None:
+        fits = self.shared_words * 4 <= STATIC_SHARED_BYTES and self.threads <= MAX_THREADS
+        if not fits or self.chunk % (LARGEST_LOAD * self.along):
+            raise TargetError(
+                f"a matmul of few rows can't have {self.across} x {self.along} warps and "
+                f"{self.chunk} inputs in shared memory: inputs are a multiple of {LARGEST_LOAD} "
+                f"for each warp along them, and {STATIC_SHARED_BYTES} bytes hold them"
+            )
 
     @property
     def threads(self) -> int:

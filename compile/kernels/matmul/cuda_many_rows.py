@@ -1,8 +1,8 @@
 """Many rows of x by a weight matrix: tiles of both in shared memory, copied in the background.
 
-A first kernel rounds x to 16 bits. In the second a block computes a tile of `ROWS_TILE` x
-`FEATURES_TILE`; its warps stand 2 x 4, each with 64 x 32 sums in registers. Tiles of the next steps
-along the inputs are on their way while one is multiplied. Weights lie packed in shared memory and
+A first kernel rounds x to 16 bits. In the second a block computes a tile of x by features; its
+warps stand 2 x 4, of 128 x 128 each with 64 x 32 sums in registers. Tiles of the next steps along
+the inputs are on their way while one is multiplied. Weights lie packed in shared memory and
 are widened in registers, each group's sum scaled on its own.
 
 Vector c (of 16 bytes) of row r lies at c ^ 4 in every odd row: a quarter of a warp then reads all
@@ -33,12 +33,12 @@ from ingot.compile.kernels.tensor_core import (
     zeros,
 )
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T, ceil_div, index, minimum, otherwise_if
+from ingot.targets import Target
 
-ROWS_TILE, FEATURES_TILE = 128, 128
+TILE = (128, 128)  # rows and features, where nothing was measured
 WARPS_DOWN, WARPS_ACROSS = 2, 4
 THREADS = WARPS_DOWN * WARPS_ACROSS * WARP
-WARP_ROWS, WARP_FEATURES = ROWS_TILE // WARPS_DOWN, FEATURES_TILE // WARPS_ACROSS
-MAX_STAGES = 3
+MAX_STAGES = 3  # likewise
 VECTOR_BYTES = 16
 
 
@@ -46,32 +46,39 @@ VECTOR_BYTES = 16
 class Stage:
     """One step's tiles in shared memory, in vectors of 16 bytes: x first, then the weights."""
 
+    rows: int
+    features: int
     x_vectors: int  # in a row
     weight_vectors: int
 
+    @staticmethod
+    def of(weights: Weights, rows: int, features: int) -> Stage:
+        """Two groups of 16- and 8-bit weights a step, four of 4-bit ones."""
+        groups = max(2, weights.groups_per_load)
+        return Stage(rows, features, groups * 4, groups * 4 // weights.groups_per_load)
+
     @property
     def weights_start(self) -> int:
-        return ROWS_TILE * self.x_vectors
+        return self.rows * self.x_vectors
 
     @property
     def vectors(self) -> int:
-        return self.weights_start + FEATURES_TILE * self.weight_vectors
+        return self.weights_start + self.features * self.weight_vectors
+
+    def fitting(self, target: Target) -> int:
+        """How many steps' tiles are in shared memory: two at least, one being multiplied."""
+        room = target.shared_memory_bytes // (self.vectors * VECTOR_BYTES)
+        return max(2, min(target.size("matmul_stages", MAX_STAGES), room))
 
 
-def stage_of(weights: Weights) -> Stage:
-    """Two groups of 16- and 8-bit weights a step, four of 4-bit ones."""
-    groups = max(2, weights.groups_per_load)
-    return Stage(x_vectors=groups * 4, weight_vectors=groups * 4 // weights.groups_per_load)
-
-
-def multiply_many_rows(shared_memory_bytes: int, x: Buffer, epilogue: Epilogue) -> None:
+def multiply_many_rows(target: Target, x: Buffer, epilogue: Epilogue) -> None:
     """Emit both kernels, for any n."""
     weights, n = epilogue.weights, epilogue.n
-    bands = ceil_div(n, ROWS_TILE)
-    rounded = round_rows(weights, n, bands * ROWS_TILE, x)
-    stage = stage_of(weights)
-    stages = min(MAX_STAGES, shared_memory_bytes // (stage.vectors * VECTOR_BYTES))
-    blocks = index(-(-weights.spec.out_features // FEATURES_TILE))
+    stage = Stage.of(weights, *target.sizes("matmul_tile", TILE))
+    bands = ceil_div(n, stage.rows)
+    rounded = round_rows(weights, n, bands * stage.rows, x)
+    stages = stage.fitting(target)
+    blocks = index(-(-weights.spec.out_features // stage.features))
     with launch(blocks, THREADS, bands) as (block, band, thread):
         ManyRows(stage, stages, rounded, epilogue, block, band, thread).run()
 
@@ -125,16 +132,17 @@ class ManyRows:
         self.weights = weights = epilogue.weights
         self.block, self.band, self.thread = block, band, int32(thread)
         self.at = Lane.of(thread)
-        self.down = tirx.floordiv(self.at.warp, WARPS_ACROSS) * WARP_ROWS
-        self.across = tirx.floormod(self.at.warp, WARPS_ACROSS) * WARP_FEATURES
+        self.warp_rows = stage.rows // WARPS_DOWN
+        self.warp_features = stage.features // WARPS_ACROSS
+        self.down = tirx.floordiv(self.at.warp, WARPS_ACROSS) * self.warp_rows
+        self.across = tirx.floormod(self.at.warp, WARPS_ACROSS) * self.warp_features
         self.steps = weights.cut.groups * 4 // stage.x_vectors
         self.shared = T.alloc_buffer((stages * stage.vectors,), "uint32x4", scope="shared.dyn")
         self._start()
 
     def _start(self) -> None:
-        self.sums = [
-            [zeros(4) for _ in range(WARP_FEATURES // COLUMNS)] for _ in range(WARP_ROWS // ROWS)
-        ]
+        across, down = self.warp_features // COLUMNS, self.warp_rows // ROWS
+        self.sums = [[zeros(4) for _ in range(across)] for _ in range(down)]
 
     def run(self) -> None:
         ahead = self.stages - 1
@@ -159,16 +167,16 @@ class ManyRows:
         the waits count groups."""
         with otherwise_if(step < self.steps):
             slot, stage = self._slot(step), self.stage
-            for part in range(ROWS_TILE * stage.x_vectors // THREADS):
+            for part in range(stage.rows * stage.x_vectors // THREADS):
                 line, vector = self._x_vector(part * THREADS + self.thread)
                 k = step * stage.x_vectors + index(vector)
-                source = pointer(self.x, self.band * ROWS_TILE + index(line), k * LANE_WORDS)
+                source = pointer(self.x, self.band * self.stage.rows + index(line), k * LANE_WORDS)
                 self._copy(slot + self._x_place(line, vector), source)
-            for part in range(FEATURES_TILE * stage.weight_vectors // THREADS):
+            for part in range(stage.features * stage.weight_vectors // THREADS):
                 number = part * THREADS + self.thread
                 line = tirx.floordiv(number, stage.weight_vectors)
                 vector = tirx.floormod(number, stage.weight_vectors)
-                feature = self._known(self.block * FEATURES_TILE + index(line))
+                feature = self._known(self.block * self.stage.features + index(line))
                 load = step * (stage.weight_vectors // 4) + index(tirx.floordiv(vector, 4))
                 lane = index(tirx.floormod(vector, 4))
                 source = self.weights.pointer(feature, load, lane)
@@ -178,7 +186,7 @@ class ManyRows:
     def _known(self, feature: Expr) -> Expr:
         """A feature that there is: sums of those beyond are not written."""
         last = self.weights.spec.out_features - 1
-        is_whole = self.weights.spec.out_features % FEATURES_TILE == 0
+        is_whole = self.weights.spec.out_features % self.stage.features == 0
         return feature if is_whole else minimum(feature, index(last))
 
     def _copy(self, place: Expr, source: Expr) -> None:
@@ -204,7 +212,7 @@ class ManyRows:
 
     def _multiply(self, step: Expr) -> None:
         slot, per_load = self._slot(step), self.weights.groups_per_load
-        features = range(WARP_FEATURES // COLUMNS)
+        features = range(self.warp_features // COLUMNS)
         lines = [self.across + tile * COLUMNS + self.at.g for tile in features]
         for load in range(self.stage.weight_vectors // 4):
             places = [slot + self._weight_place(line, load * 4 + self.at.t) for line in lines]
@@ -232,17 +240,18 @@ class ManyRows:
         ]
 
     def _features(self, tile: int) -> list[Expr]:
-        first = self.block * FEATURES_TILE + index(self.across + tile * COLUMNS + self.at.t * 2)
+        inside = self.across + tile * COLUMNS + self.at.t * 2
+        first = self.block * self.stage.features + index(inside)
         return [let(first, "int64"), let(first + 1, "int64")]
 
     def _write(self) -> None:
-        for tile in range(0, WARP_FEATURES // COLUMNS, 2):
+        for tile in range(0, self.warp_features // COLUMNS, 2):
             for column, feature in enumerate(self._features(tile)):
                 rows = []
                 for down, row_sums in enumerate(self.sums):
                     for half in range(2):
                         line = self.down + (down * ROWS + 8 * half) + self.at.g
-                        row = let(self.band * ROWS_TILE + index(line), "int64")
+                        row = let(self.band * self.stage.rows + index(line), "int64")
                         place = 2 * half + column
                         rows.append((row, (row_sums[tile][place], row_sums[tile + 1][place])))
                 self.epilogue.store(feature, rows)

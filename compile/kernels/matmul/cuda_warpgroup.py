@@ -20,14 +20,10 @@ from tvm import tirx
 from ingot.compile.kernels.cuda_ir import launch, let
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue
 from ingot.compile.kernels.matmul.cuda_many_rows import (
-    FEATURES_TILE,
-    MAX_STAGES,
-    ROWS_TILE,
     THREADS,
-    VECTOR_BYTES,
     ManyRows,
+    Stage,
     round_rows,
-    stage_of,
 )
 from ingot.compile.kernels.tensor_core import (
     COLUMNS,
@@ -40,18 +36,21 @@ from ingot.compile.kernels.tensor_core import (
     zeros,
 )
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T, ceil_div, index
+from ingot.targets import Target
 
+# Rows are what the instruction has columns, features what two warpgroups have rows.
+ROWS_TILE, FEATURES_TILE = 128, 128
 SUMS = ROWS_TILE // COLUMNS * 4  # of a lane: two features by two rows in every 8 of x
 GROUP_WORDS = 4 * LANE_WORDS  # pairs of one group of inputs
 
 
-def multiply_by_warpgroups(shared_memory_bytes: int, x: Buffer, epilogue: Epilogue) -> None:
+def multiply_by_warpgroups(target: Target, x: Buffer, epilogue: Epilogue) -> None:
     """Emit the kernel that rounds x and the one that multiplies, for any n."""
     weights, n = epilogue.weights, epilogue.n
     bands = ceil_div(n, ROWS_TILE)
     rounded = round_rows(weights, n, bands * ROWS_TILE, x, _dealt)
-    stage = stage_of(weights)
-    stages = min(MAX_STAGES, shared_memory_bytes // (stage.vectors * VECTOR_BYTES))
+    stage = Stage.of(weights, ROWS_TILE, FEATURES_TILE)
+    stages = stage.fitting(target)
     blocks = index(-(-weights.spec.out_features // FEATURES_TILE))
     with launch(blocks, THREADS, bands) as (block, band, thread):
         Warpgroups(stage, stages, rounded, epilogue, block, band, thread).run()

@@ -16,7 +16,9 @@ from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec, has_f
 from ingot.compile.kernels.vector_ir import T, count, kernel, otherwise_if, pool_dtype
 from ingot.targets import Target
 
-SPLIT_ROWS = 64  # up to here the context is split: fewer blocks than multiprocessors would be busy
+# Up to here the context is split, if nothing was measured: else there are fewer blocks than
+# multiprocessors.
+SPLIT_ROWS = 64
 
 
 def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
@@ -52,11 +54,11 @@ def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
             attend_plain(spec, tensors)
         else:
             with otherwise_if(tirx.And(n > 0, b > 0)):
-                with T.If(n <= SPLIT_ROWS):
+                with T.If(n <= target.size("attention_split_rows", SPLIT_ROWS)):
                     with T.Then():
-                        attend_split(spec, tensors, target.shared_memory_bytes)
+                        attend_split(spec, tensors, target)
                     with T.Else():
-                        attend_whole(spec, tensors, target.shared_memory_bytes)
+                        attend_whole(spec, tensors, target)
     return k.function
 
 

@@ -6,7 +6,7 @@ the left operand of P V, as in FlashAttention-2. Queries are two 16-bit numbers 
 part: else their rounding would count as often as the score is large. P is rounded to 16 bits.
 
 Many rows: a block has four warps and walks the whole visible context. Few rows: one warp, and each
-block walks `SPAN` positions; a second kernel adds the spans up (`cuda_combine.py`).
+block walks a span of positions; a second kernel adds the spans up (`cuda_combine.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from ingot.compile.kernels.paged_attention.cuda_tensors import Tensors
 from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
 from ingot.compile.kernels.tensor_core import ROWS
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T, ceil_div, index
+from ingot.targets import Target
 
+# Where nothing was measured:
 SPAN = 128  # positions; a multiple of every page size
 MAX_STAGES = 3
 
@@ -38,18 +40,19 @@ class Partials:
     totals: Buffer
 
 
-def attend_whole(spec: PagedAttentionSpec, tensors: Tensors, shared_memory_bytes: int) -> None:
+def attend_whole(spec: PagedAttentionSpec, tensors: Tensors, target: Target) -> None:
     """Emit the kernel for many rows."""
-    shape = shape_of(spec, 4 if spec.key_dim <= 128 else 2, shared_memory_bytes)
+    shape = shape_of(spec, target.size("attention_warps", guessed_warps(spec)), target)
     with launch(_tiles(spec, tensors, shape), shape.warps * WARP, index(spec.kv_heads)) as place:
         tile, kv_head, thread = place
         BlockAttention(spec, tensors, shape, tile, kv_head, thread).run()
 
 
-def attend_split(spec: PagedAttentionSpec, tensors: Tensors, shared_memory_bytes: int) -> None:
+def attend_split(spec: PagedAttentionSpec, tensors: Tensors, target: Target) -> None:
     """Emit both kernels for few rows."""
-    shape = shape_of(spec, 1, shared_memory_bytes)
-    spans = ceil_div(tensors.p * spec.page_size, SPAN)
+    shape = shape_of(spec, 1, target)
+    span_tokens = target.size("attention_span", SPAN)
+    spans = ceil_div(tensors.p * spec.page_size, span_tokens)
     rows = tensors.n * spec.num_heads
     partials = Partials(
         spans,
@@ -60,15 +63,22 @@ def attend_split(spec: PagedAttentionSpec, tensors: Tensors, shared_memory_bytes
     blocks_y = spans * spec.kv_heads
     with launch(_tiles(spec, tensors, shape), WARP, blocks_y) as (tile, y, thread):
         kv_head, span = tirx.floormod(y, spec.kv_heads), tirx.floordiv(y, spec.kv_heads)
-        BlockAttention(spec, tensors, shape, tile, kv_head, thread).run_span(span, SPAN, partials)
-    combine(spec, tensors, SPAN, partials)
+        block = BlockAttention(spec, tensors, shape, tile, kv_head, thread)
+        block.run_span(span, span_tokens, partials)
+    combine(spec, tensors, span_tokens, partials)
 
 
-def shape_of(spec: PagedAttentionSpec, warps: int, shared_memory_bytes: int) -> Shape:
+def guessed_warps(spec: PagedAttentionSpec) -> int:
+    """Of a block that walks its whole context."""
+    return 4 if spec.key_dim <= 128 else 2
+
+
+def shape_of(spec: PagedAttentionSpec, warps: int, target: Target) -> Shape:
     """As many pages under way as fit into the shared memory."""
     one = Shape(spec, warps, 1)
-    room = shared_memory_bytes // 16 - one.query_vectors
-    return Shape(spec, warps, max(2, min(MAX_STAGES, room // one.page_vectors)))
+    room = target.shared_memory_bytes // 16 - one.query_vectors
+    most = target.size("attention_stages", MAX_STAGES)
+    return Shape(spec, warps, max(2, min(most, room // one.page_vectors)))
 
 
 def _tiles(spec: PagedAttentionSpec, tensors: Tensors, shape: Shape) -> Expr:

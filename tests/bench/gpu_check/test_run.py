@@ -62,4 +62,4 @@ def test_kernels_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     done = run(folder, driver, EMULATED_GPU_CAPABILITY="80")
     assert done.returncode == 2
-    assert "error: the check was prepared for sm_90 GPUs; this machine has sm_80" in done.stderr
+    assert "error: the kernels are for sm_90 GPUs; this machine has sm_80" in done.stderr

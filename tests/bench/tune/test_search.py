@@ -7,11 +7,12 @@ import pytest
 
 from ingot.bench.limits.measure import build_library
 from ingot.bench.limits.measurements import Measurement
+from ingot.bench.tune.cpu import cpu_timing, tunables
 from ingot.bench.tune.search import Candidate, Searched, choose, search
-from ingot.bench.tune.trials import Tunable, tunables
+from ingot.bench.tune.trial import Tunable
 from ingot.runtime.vm import VirtualMachine, as_array, as_tensor
 from ingot.targets import best_cpu_target, detect_cpu
-from ingot.targets.tuned import PARAMETERS
+from ingot.targets.tuned import CPU_PARAMETERS
 
 TARGET = best_cpu_target(detect_cpu())
 SCALE = 64
@@ -26,7 +27,7 @@ def find(name: str) -> Tunable:
 
 def test_every_size_has_a_trial() -> None:
     found = tunables(TARGET, SCALE)
-    assert {tunable.name for tunable in found} <= set(PARAMETERS)
+    assert {tunable.name for tunable in found} <= set(CPU_PARAMETERS)
     assert {"attention_block_rows", "attention_enough_blocks"} <= {t.name for t in found}
     assert all(tunable.guess in tunable.all_sizes for tunable in found)
     assert all(len(tunable.all_sizes) > 2 for tunable in found)
@@ -50,7 +51,7 @@ def test_a_guess_stays_unless_another_is_clearly_faster(
 @pytest.mark.parametrize("name", ["matmul_dot_rows", "attention_block_rows"])
 def test_a_size_changes_no_bit(name: str, tmp_path: object) -> None:
     tunable = find(name)
-    trial = tunable.trial
+    (trial,) = tunable.calls
     sizes = (tunable.all_sizes[0], tunable.all_sizes[-1])
     measurements = [
         Measurement(
@@ -75,7 +76,7 @@ def test_a_size_changes_no_bit(name: str, tmp_path: object) -> None:
 
 def test_a_search_times_every_candidate() -> None:
     tunable = replace(find("attention_enough_blocks"), candidates=(1, 128))
-    searched = search(tunable, TARGET, threads=1, repetitions=2)
+    searched = search(tunable, TARGET, cpu_timing(1), repetitions=2)
     assert [candidate.size for candidate in searched.candidates] == list(tunable.all_sizes)
     assert all(0 < c.best_s <= c.median_s for c in searched.candidates)
     assert searched.chosen in tunable.all_sizes

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from ingot.bench.tune import search
 from ingot.bench.tune.search import Candidate, Searched
+from ingot.bench.tune.trial import Bench
 from ingot.cli import app
 from ingot.targets import Target
 from ingot.targets.tuned import Tuning, parse_tuning
@@ -18,9 +19,9 @@ SEARCHED = Searched("matmul_tiles_per_task", 16, 8, CANDIDATES)
 
 @pytest.fixture(autouse=True)
 def no_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    def found(target: Target, threads: int, **_: object) -> tuple[Tuning, tuple[Searched, ...]]:
+    def found(target: Target, bench: Bench, **_: object) -> tuple[Tuning, tuple[Searched, ...]]:
         sizes = (("matmul_tiles_per_task", 8),)
-        return Tuning(target.name, "Some CPU", threads, sizes), (SEARCHED,)
+        return Tuning(target.name, bench.device, bench.shapes, sizes), (SEARCHED,)
 
     monkeypatch.setattr(search, "tune", found)
 
@@ -36,7 +37,7 @@ def test_sizes_are_written(tmp_path: Path) -> None:
 
 
 def test_only_what_this_machine_runs() -> None:
-    result = CliRunner().invoke(app, ["tune", "--target", "cuda:sm_90"])
-    assert result.exit_code == 2 and "is no CPU" in result.stderr
     result = CliRunner().invoke(app, ["tune", "--target", "cpu:neoverse-v1"])
     assert result.exit_code == 2 and "can't run cpu:neoverse-v1" in result.stderr
+    result = CliRunner().invoke(app, ["tune", "--quant", "w4"])
+    assert result.exit_code == 2 and "are for GPUs" in result.stderr

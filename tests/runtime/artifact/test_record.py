@@ -20,6 +20,7 @@ class Outer(Record):
     kind: Literal["a", "b"]
     inners: tuple[Inner, ...] = ()
     amounts: dict[str, Annotated[int, at_least(0)]] = {}
+    sizes: dict[str, Annotated[int, at_least(1)] | tuple[Annotated[int, at_least(1)], ...]] = {}
     maybe: str | None = None
     anything: Any = None
     flag: bool = False
@@ -33,6 +34,7 @@ WHOLE = {
     "kind": "a",
     "inners": [{"count": 2, "name": "two"}, {"count": 1, "name": "x"}],
     "amounts": {"n": 0},
+    "sizes": {"one": 3, "two": [1, 2]},
     "maybe": None,
     "anything": [1, {"x": None}],
     "flag": True,
@@ -57,6 +59,8 @@ def test_defaults() -> None:
     [
         ({"kind": "c"}, "kind: should be 'a' or 'b', not 'c'"),
         ({"strange": 1}, "strange: Extra inputs"),
+        ({"sizes": {"one": 0}}, "sizes.one: should be a list, not int 0"),
+        ({"sizes": {"one": [0]}}, "sizes.one.0: "),
         ({"inners": [{"count": 1}, {}]}, "inners.1.count: Field required"),
         ({"inners": [{"count": 0}]}, "inners.0.count: should be at least 1, not 0"),
         ({"inners": [{"count": True}]}, "inners.0.count: should be of type int, not bool True"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingot.bench.tune.trials import guessed_rows
+from ingot.bench.tune.cpu import guessed_rows
 from ingot.targets import load_targets
 
 

@@ -1,0 +1,59 @@
+"""A target's name and what a user asked for to the target and the bench of this machine."""
+
+from __future__ import annotations
+
+from ingot.bench.tune.trial import Bench
+from ingot.errors import UsageError
+from ingot.runtime.artifact.machine import cuda_target_for, detect_cuda_arch, device_code_for
+from ingot.targets import Target, detect_cpu, resolve_target
+
+
+def find_target(name: str) -> Target:
+    """The target to tune for, which this machine runs; `cuda` is that of its GPU."""
+    gpu = detect_cuda_arch() if name.startswith("cuda") else None
+    if name == "cuda" and gpu is not None:
+        name = cuda_target_for(gpu) or name
+    target = resolve_target(name)
+    if target.kind == "cuda":
+        if gpu is None:
+            raise UsageError(
+                f"sizes for {target.name} are measured on the GPU, and this machine has none",
+                "run `ingot tune --target cuda` where the model will run; without it, compiling "
+                "guesses",
+            )
+        if device_code_for(gpu, target.archs) is None:
+            raise UsageError(f"this machine's GPU ({gpu}) can't run {target.name}")
+        return target
+    lacking = detect_cpu().missing(target)
+    if lacking:
+        raise UsageError(f"this machine can't run {target.name}: it lacks {', '.join(lacking)}")
+    return target
+
+
+def make_bench(
+    target: Target, *, threads: int, model: str | None, quant: str | None, cuda_compiler: str
+) -> Bench:
+    """What there is to search for the target on this machine."""
+    if target.kind == "cpu":
+        if model or quant:
+            raise UsageError(
+                "--model and --quant are for GPUs; sizes of CPU kernels belong to the machine"
+            )
+        from ingot.bench.tune.cpu import cpu_bench
+
+        return cpu_bench(target, threads)
+    from ingot.bench.machine import list_gpus
+    from ingot.bench.tune.cuda import cuda_bench
+    from ingot.bench.tune.shapes import model_shapes
+    from ingot.compile.cuda import cuda_compiler as find_compiler
+
+    compile_source = find_compiler(cuda_compiler)
+    shapes = model_shapes(model, quant, target)
+    device = next(iter(list_gpus()), f"a GPU of {detect_cuda_arch()}")
+    bench = cuda_bench(target, shapes, device, compile_source)
+    if not bench.tunables:
+        raise UsageError(
+            f"the kernels of {shapes.name} have no sizes to search: those of float32 are fixed",
+            "name a scheme of 16 or fewer bits with --quant",
+        )
+    return bench
