@@ -1,49 +1,45 @@
-"""Mapped files to memory in the background, before the first step asks for them page by page."""
+"""Turns files into arrays that lie in the system's cache, and fills that in the background."""
 
 from __future__ import annotations
 
-import ctypes
-import os
+import mmap
 import threading
-from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-REQUEST_BYTES = 8 << 20  # Linux cuts longer requests down to what it thinks the disk takes
-MADV_POPULATE_READ = 22  # since Linux 5.14; older ones refuse it, and steps map their pages
+Bytes = NDArray[np.uint8]
 
 
-def read_ahead(files: Mapping[Path, NDArray[Any]]) -> threading.Thread:
-    """Have the system read files that will be used whole, in their order, and map their pages.
+def map_file(path: Path) -> Bytes:
+    """The file's bytes where the system caches them, writable but private to this process.
 
-    `files` are paths and the arrays that they are mapped to. The first step then finds its weights
-    in memory, or meets them on their way, where it would wait for the disk at one page after the
-    other. Where they are in memory already, it is spared a fault for every sixteen pages.
+    What is read from now on is cached in huge pages, where the file system can: a step reads all
+    weights, and would wait for the translation of addresses for every 4 KiB of them.
     """
-    descriptors = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in files]
+    with path.open("rb") as stream:
+        pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a system that has none
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8)
 
-    def ask() -> None:
-        for descriptor in descriptors:
-            try:
-                for start in range(0, os.fstat(descriptor).st_size, REQUEST_BYTES):
-                    os.posix_fadvise(descriptor, start, REQUEST_BYTES, os.POSIX_FADV_WILLNEED)
-            finally:
-                os.close(descriptor)
-        for data in files.values():
-            map_pages(data)
 
-    thread = threading.Thread(target=ask, name="ingot-read-ahead", daemon=True)
+def read_ahead(files: Sequence[Bytes]) -> threading.Thread:
+    """Touch every page of mapped files that will be used whole, in their order.
+
+    The first step then finds its weights in memory, or meets them on their way, where it would wait
+    for the disk at one page after the other. Where they are in memory already, it is spared the
+    page faults.
+    """
+
+    def touch() -> None:
+        for data in files:
+            data[:: mmap.PAGESIZE].max(initial=0)  # NumPy lets Python run on meanwhile
+
+    thread = threading.Thread(target=touch, name="ingot-read-ahead", daemon=True)
     thread.start()
     return thread
-
-
-def map_pages(data: NDArray[Any]) -> None:
-    """Map the pages of an array that starts at one. Python runs on meanwhile."""
-    advise = ctypes.CDLL(None).madvise
-    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    for start in range(0, data.nbytes, REQUEST_BYTES):
-        # In parts: the system lets nobody change the process's mappings meanwhile.
-        num_bytes = min(REQUEST_BYTES, data.nbytes - start)
-        advise(data.ctypes.data + start, num_bytes, MADV_POPULATE_READ)

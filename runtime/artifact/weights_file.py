@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ingot.errors import ArtifactCorruptError, ArtifactError
 from ingot.runtime.artifact.manifest import DType, FileRecord, WeightRecord
-from ingot.runtime.artifact.read_ahead import read_ahead
+from ingot.runtime.artifact.read_ahead import map_file, read_ahead
 
 ALIGNMENT = 64
 MAX_FILE_BYTES = 4 << 30
@@ -125,6 +125,8 @@ class _FileWriter:
     def close(self) -> FileRecord:
         self._stream.flush()
         os.fsync(self._stream.fileno())
+        # What was written bit by bit is cached in small pages; who reads it next wants huge ones.
+        os.posix_fadvise(self._stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         self._stream.close()
         return FileRecord(path=self.path.name, bytes=self.offset, sha256=self._hash.hexdigest())
 
@@ -241,11 +243,11 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
 def map_weights(folder: Path, weights: Sequence[WeightRecord]) -> list[NDArray[Any]]:
     """Map the tensors of a manifest, in its order, without waiting for them to be read.
 
-    The views are writable but private (mode "c"): DLPack refuses read-only memory, and nothing
-    that is written reaches the file. Each keeps its file's mapping alive.
+    The views are writable but private: DLPack refuses read-only memory, and nothing that is written
+    reaches the file. Each keeps its file's mapping alive.
     """
     files = {name: _MappedFile(folder / name) for name in dict.fromkeys(w.file for w in weights)}
-    read_ahead({file.path: file.data for file in files.values()})
+    read_ahead([file.data for file in files.values()])
     return [files[weight.file].view(weight) for weight in weights]
 
 
@@ -253,7 +255,7 @@ class _MappedFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.entries, self.data_start = read_header(path)
-        self.data = np.memmap(path, dtype=np.uint8, mode="c")
+        self.data = map_file(path)
 
     def view(self, weight: WeightRecord) -> NDArray[Any]:
         start = weight.offset - self.data_start
