@@ -16,13 +16,12 @@ from tvm import relax, tirx
 
 from ingot.compile.graph import bindings_of, is_op
 from ingot.compile.polynomial import Place, Polynomial, added, named_dimensions, polynomial_of
+from ingot.runtime.artifact.manifest import ALLOCATE, VIEWS_SUFFIX
 from ingot.runtime.artifact.weights_file import ALIGNMENT
 from ingot.runtime.artifact.work import symbols_of
 
 ALLOC_STORAGE, ALLOC_TENSOR = "relax.memory.alloc_storage", "relax.memory.alloc_tensor"
 RESHAPE = "relax.reshape"
-VIEWS_SUFFIX = "_views"
-ALLOCATE = "allocate"
 
 
 @dataclass(frozen=True, slots=True)

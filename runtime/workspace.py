@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ingot.runtime.artifact.manifest import ALLOCATE, VIEWS_SUFFIX
 from ingot.runtime.artifact.work import evaluate, symbols_of
 from ingot.runtime.ffi import tvm_ffi
 from ingot.runtime.vm import VirtualMachine
 
-ALLOCATE, VIEWS_SUFFIX = "allocate", "_views"
 MAX_LAYOUTS = 64
 
 Dimensions = Mapping[str, int]

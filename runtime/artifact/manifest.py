@@ -21,6 +21,10 @@ SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 CODE_NAME = "model.so"
 LAUNCHES_NAME = "kernels.json"
+# Functions of the code beside those of `FunctionsRecord`: one allocates an arena, and one for each
+# function in `StepRecord.workspace` lays out that function's tensors in it.
+ALLOCATE = "allocate"
+VIEWS_SUFFIX = "_views"
 _MAKE_ONE = "make one with `ingot compile MODEL --out FOLDER`"
 
 

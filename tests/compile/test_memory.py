@@ -12,8 +12,9 @@ from tvm import relax, te
 
 from ingot.compile.build import legalize, lower_to_calls, place_tensors, tvm_target
 from ingot.compile.graph import GRAPH, bindings_of
-from ingot.compile.memory import ALLOCATE, VIEWS_SUFFIX, PlannedMemory, give_memory
+from ingot.compile.memory import PlannedMemory, give_memory
 from ingot.compile.schedule import schedule_for_cpu
+from ingot.runtime.artifact.manifest import ALLOCATE, VIEWS_SUFFIX
 from ingot.runtime.artifact.work import evaluate, symbols_of
 from ingot.targets import best_cpu_target, detect_cpu
 
