@@ -55,14 +55,14 @@ def measure_limits(
             allow_tiles(best.features)
             everything.append((best, tile_peaks(best, threads, sizes)))
         for number, (target, measurements) in enumerate(everything):
-            report(f"building for {target.name}")
+            report(f"limits: building for {target.name}")
             library = Path(folder) / f"{number}.so"
             build_library(measurements, target, library)
             vm = VirtualMachine(library, threads)
             for measurement in measurements:
-                report(measurement.name)
+                report(f"limits: {measurement.name}")
                 figures.append(run_measurement(vm, measurement, sizes.repetitions))
-        report("kernel call")
+        report("limits: kernel call")
         figures.append(measure_kernel_call(best, Path(folder) / "step.so", threads, sizes))
     return Limits(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
