@@ -48,6 +48,12 @@ HOSTILE = (
 THOUGHT = "<think>\nLet me **see**.\n\nYes.\n</think>\n\nIt is 4."
 ANSWERS = {"markdown": MARKDOWN, "attack": HOSTILE, "think": THOUGHT}
 TOP_LOGPROBS = 3
+# What "weather" calls: names, and arguments that come bit by bit.
+OPTIONS = {"unit": "celsius", "source": "a station nearby", "hours": [6, 12, 18]}
+CALLS = (
+    ("get_weather", json.dumps({"city": "Zürich <b>", "days": [1, 2], "options": OPTIONS})),
+    ("get_time", "{}"),
+)
 
 
 @dataclass
@@ -111,6 +117,8 @@ def make_app(state: FakeState) -> FastAPI:
             return JSONResponse({"error": {"message": message}}, status, headers)
         asked = body["messages"][-1]["content"]
         seed = body.get("seed")
+        if asked == "weather":
+            return StreamingResponse(call_events(), media_type="text/event-stream")
         text = ANSWERS.get(asked, f"You said {asked}. Seed {seed}, turn {len(state.requests)}.")
 
         async def events() -> AsyncIterator[str]:
@@ -154,6 +162,23 @@ def make_app(state: FakeState) -> FastAPI:
         return StreamingResponse(events(), media_type="text/event-stream")
 
     return app
+
+
+async def call_events() -> AsyncIterator[str]:
+    def delta(**fields: Any) -> str:
+        return event({"choices": [{"index": 0, "delta": fields}]})
+
+    yield delta(content="Let me look.")
+    for index, (name, arguments) in enumerate(CALLS):
+        head = {"index": index, "id": f"call_{index}", "type": "function"}
+        yield delta(tool_calls=[{**head, "function": {"name": name, "arguments": ""}}])
+        for start in range(0, len(arguments), 7):
+            await asyncio.sleep(0.002)
+            part = {"arguments": arguments[start : start + 7]}
+            yield delta(tool_calls=[{"index": index, "function": part}])
+    yield event({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
+    yield event({"choices": [], "usage": {"completion_tokens": 40}})
+    yield "data: [DONE]\n\n"
 
 
 def event(value: dict[str, Any]) -> str:

@@ -109,6 +109,13 @@ def test_every_text_stands_out(page: Page, scheme: str) -> None:
     expect(page.get_by_role("button", name="Answer again")).to_be_visible()
     page.keyboard.press("Alt+s")
     assert page.evaluate(FAINT_TEXTS) == []
+    page.get_by_label("Message", exact=True).fill("weather")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Send results")).to_be_visible()
+    assert page.evaluate(FAINT_TEXTS) == []
+    page.get_by_label("Message", exact=True).fill("markdown")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Answer again")).to_be_visible()
     page.keyboard.press("Alt+p")
     expect(page.locator(".token.s5").first).to_be_visible()
     assert page.evaluate(FAINT_TEXTS) == []

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
+from ingot.runtime.server.plain_template import PLAIN_TEMPLATE
 from ingot.runtime.server.settings import ServerSettings
 from tests.server.conftest import FakeEngine, RunningServer
 
@@ -13,7 +14,10 @@ TEXT = "def add(a, b):\n    return a + b\n"
 
 @pytest.fixture
 def server() -> Iterator[RunningServer]:
-    running = RunningServer(FakeEngine(text=TEXT), ServerSettings(api_keys=("a-long-secret",)))
+    settings = ServerSettings(
+        api_keys=("a-long-secret",), chat_template=PLAIN_TEMPLATE, tool_parser="hermes"
+    )
+    running = RunningServer(FakeEngine(text=TEXT), settings)
     yield running
     running.close()
 
@@ -54,6 +58,27 @@ def test_chat_tokens_and_engine(opened: Page, server: RunningServer) -> None:
     name = "1 pages free, 1 pages active, 1 pages shared, 1 pages cached"
     expect(page.get_by_role("img", name=name)).to_be_visible()
     expect(page.locator(".engine-status")).to_contain_text("4 pages of")
+
+
+CALL = '<tool_call>{"name": "add", "arguments": {"a": 1, "b": "two"}}</tool_call>'
+TOOL = '{"name": "add", "parameters": {"type": "object"}}'
+
+
+def test_a_tool_is_called_and_answers(opened: Page, server: RunningServer) -> None:
+    page = opened
+    page.keyboard.press("Alt+1")
+    server.engine.text = CALL
+    page.keyboard.press("Alt+s")
+    page.get_by_label("Tools").fill(TOOL)
+    page.get_by_label("Message", exact=True).fill("1 and 2?")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("figure", name="Call of add").locator("dd")).to_have_text(["1", "two"])
+    server.engine.text = "It is 3."
+    page.get_by_label("Result of call 1, add").fill("3")
+    page.get_by_role("button", name="Send result").click()
+    expect(page.get_by_role("article", name="Model").last).to_contain_text("It is 3.")
+    prompt = server.engine.tokenizer.decode(server.engine.asked[1][0])
+    assert '{"name": "add", "arguments": ' in prompt and "Tool: 3" in prompt
 
 
 def test_completion_and_a_refusal(opened: Page, server: RunningServer) -> None:

@@ -86,7 +86,7 @@ export async function* readEvents(stream) {
   }
 }
 
-/** Pieces of an answer: {text, tokens: [{text, bytes, logprob, top}], finish, usage}. */
+/** Pieces of an answer: {text, tokens: [{text, bytes, logprob, top}], calls, finish, usage}. */
 export async function* stream(path, body, signal) {
   const asked = { ...body, stream: true, stream_options: { include_usage: true } };
   const response = await send(path, { body: asked, signal });
@@ -96,6 +96,7 @@ export async function* stream(path, body, signal) {
     yield {
       text: choice?.delta?.content ?? choice?.text ?? "",
       tokens: readTokens(choice?.logprobs),
+      calls: choice?.delta?.tool_calls ?? [],
       finish: choice?.finish_reason ?? null,
       usage: event.usage ?? null,
     };

@@ -1,11 +1,12 @@
-// The conversation: messages, their actions, and the answer that is being written.
+// The conversation: its messages, and the answer that is being written.
 
-import { $, announce, button, copyText, fitHeight, h } from "./dom.js";
-import { describe, isRunning, Narrator, run, stopRun } from "./generation.js";
+import { nameCalls, toHistory } from "./calls.js";
+import { $, announce, fitHeight, h } from "./dom.js";
+import { isRunning, Narrator, run, stopRun } from "./generation.js";
+import { Message } from "./message.js";
 import { requestFields } from "./settings.js";
 import { newMessage, save, tokensOf } from "./store.js";
-import { AnswerView, splitThought } from "./thought.js";
-import { legend, TokenView } from "./tokens.js";
+import { splitThought } from "./thought.js";
 
 export class ChatView {
   #conversation = null;
@@ -75,6 +76,15 @@ export class ChatView {
     this.#answer();
   }
 
+  /** What the tools gave that the last answer calls: [{call, content}]. */
+  #give(results) {
+    if (isRunning(this.#conversation.id)) return;
+    for (const { call, content } of results) this.#push({ ...newMessage("tool", content), call: { id: call.id, name: call.name } });
+    this.#showState();
+    this.#answer();
+    this.focus();
+  }
+
   #push(message) {
     if (this.#conversation.messages.length === 0) $("messages").replaceChildren();
     this.#conversation.messages.push(message);
@@ -87,6 +97,7 @@ export class ChatView {
     const drawn = new Message(message, {
       edit: (text) => this.#edit(message, text),
       again: () => this.regenerate(),
+      results: (results) => this.#give(results),
     });
     this.#drawn.set(message.id, drawn);
     $("messages").append(drawn.element);
@@ -106,7 +117,7 @@ export class ChatView {
     const { messages, id } = this.#conversation;
     if (isRunning(id)) return;
     message.content = text;
-    if (message.role === "user") {
+    if (message.role !== "assistant") {
       this.#removeFrom(messages.indexOf(message) + 1);
       this.#answer();
     } else {
@@ -120,8 +131,7 @@ export class ChatView {
   async #answer() {
     const conversation = this.#conversation;
     // an answer that failed before its first word is no part of the conversation, nor is what the model thought
-    const messages = conversation.messages.map(({ role, content }) =>
-      ({ role, content: role === "assistant" ? splitThought(content).answer : content })).filter(({ content }) => content);
+    const messages = conversation.messages.map(toHistory).filter((asked) => asked.content || asked.role === "tool" || asked.tool_calls);
     if (conversation.system.trim()) messages.unshift({ role: "system", content: conversation.system });
     const body = { model: this.#model(), messages, ...requestFields("chat") };
     const message = newMessage("assistant", "");
@@ -131,15 +141,15 @@ export class ChatView {
     const narrator = new Narrator(announce);
     // the conversation on the screen may be another by now
     const drawn = () => this.#drawn.get(message.id);
-    const answering = run(conversation.id, "v1/chat/completions", body, (text, tokens) => {
-      message.content = text;
+    const answering = run(conversation.id, "v1/chat/completions", body, (text, tokens, calls) => {
+      Object.assign(message, { content: text, calls });
       tokensOf.set(message.id, tokens);
       this.#keepingEnd(() => drawn()?.update());
       if (drawn()) narrator.update(splitThought(text).answer);
     });
     this.#showState();
     const result = await answering;
-    Object.assign(message, { content: result.text, stats: result.stats });
+    Object.assign(message, { content: result.text, calls: result.calls, stats: result.stats });
     tokensOf.set(message.id, result.tokens);
     if (result.error) message.error = result.error.message;
     if (!result.text && !result.error && !result.stats) conversation.messages = conversation.messages.filter((other) => other !== message);
@@ -152,6 +162,7 @@ export class ChatView {
     this.#showState();
     this.#keepingEnd(() => drawn()?.update());
     narrator.update(splitThought(result.text).answer, true);
+    if (result.calls.length) announce(nameCalls(result.calls));
     if (result.error) announce(result.error.message);
   }
 
@@ -175,108 +186,5 @@ export class ChatView {
   #scrollToEnd() {
     const place = $("chat-scroll");
     place.scrollTop = place.scrollHeight;
-  }
-}
-
-/** One message on the screen. */
-class Message {
-  #message;
-  #actions;
-  #state = { last: false, busy: false };
-  #showsTokens = false;
-  #body = h("div", { class: "body" });
-  #foot = h("div", { class: "foot" });
-  #content = null; // what draws the body: an AnswerView or a TokenView
-
-  constructor(message, actions) {
-    this.#message = message;
-    this.#actions = actions;
-    const name = message.role === "user" ? "You" : "Model";
-    this.element = h("article", { class: `message ${message.role}`, "aria-label": name }, this.#body, this.#foot);
-    this.#drawBody();
-  }
-
-  get canShowTokens() {
-    return Boolean(tokensOf.get(this.#message.id)?.length);
-  }
-
-  setState(state) {
-    this.#state = state;
-    this.element.classList.toggle("last", state.last);
-    this.element.classList.toggle("busy", state.busy);
-    this.element.setAttribute("aria-busy", state.busy);
-    this.#drawFoot();
-  }
-
-  toggleTokens() {
-    this.#showsTokens = !this.#showsTokens;
-    this.#drawBody();
-    this.#drawFoot();
-  }
-
-  update() {
-    if (this.#showsTokens) this.#content.update(tokensOf.get(this.#message.id));
-    else this.#content?.update(this.#message.content);
-    if (this.#message.error && !this.#body.querySelector(".error")) this.#drawBody();
-    this.#drawFoot();
-  }
-
-  #drawBody() {
-    const { role, content, error } = this.#message;
-    this.#body.replaceChildren();
-    if (role === "user") {
-      this.#content = null;
-      this.#body.append(h("p", { class: "plain-text" }, content));
-    } else if (this.#showsTokens) {
-      this.#content = new TokenView();
-      this.#content.update(tokensOf.get(this.#message.id));
-      this.#body.append(legend(), this.#content.element);
-    } else {
-      this.#content = new AnswerView();
-      this.#content.update(content);
-      this.#body.append(...this.#content.elements);
-    }
-    if (error) this.#body.append(h("p", { class: "error", role: "alert" }, error));
-  }
-
-  #drawFoot() {
-    const { role, content, stats } = this.#message;
-    if (this.#state.busy) {
-      if (!this.#foot.querySelector(".waiting")) this.#foot.replaceChildren(h("span", { class: "waiting" }, "Answering"));
-      return;
-    }
-    const tokens = this.canShowTokens ? button("tokens", this.#showsTokens ? "Show as text" : "Show token probabilities",
-      () => { this.toggleTokens(); this.#foot.querySelector("[aria-pressed]").focus(); }, { "aria-pressed": this.#showsTokens }) : null;
-    this.#foot.replaceChildren(h("span", { class: "stats" }, describe(stats)), h("span", { class: "actions" },
-      ...[tokens,
-        button("copy", "Copy", () => copyText(role === "assistant" ? splitThought(content).answer : content)),
-        button("edit", role === "user" ? "Edit and ask again" : "Edit", () => this.#startEdit()),
-        this.#state.last ? button("again", "Answer again", this.#actions.again) : null].filter(Boolean)));
-  }
-
-  #startEdit() {
-    const field = h("textarea", { class: "edit", "aria-label": "Edit the message" });
-    field.value = this.#message.content;
-    const end = () => { this.#drawBody(); this.#drawFoot(); this.#foot.querySelector("button")?.focus(); };
-    const keep = () => {
-      const text = field.value.trim();
-      if (text) {
-        delete this.#message.error;
-        this.#showsTokens = false;
-        this.#actions.edit(text);
-      }
-      end();
-    };
-    field.addEventListener("input", () => fitHeight(field));
-    field.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") { event.stopPropagation(); end(); }
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) keep();
-    });
-    this.#body.replaceChildren(field);
-    this.#foot.replaceChildren(h("span", { class: "row" },
-      h("button", { type: "button", class: "plain", onclick: end }, "Cancel"),
-      h("button", { type: "button", class: "primary", onclick: keep }, this.#message.role === "user" ? "Ask" : "Keep")));
-    fitHeight(field);
-    field.focus();
   }
 }

@@ -1,6 +1,7 @@
 // Runs one answer: asks, gathers text and tokens as they come, and says how fast it went.
 
 import { stream } from "./api.js";
+import { mergeCalls } from "./calls.js";
 
 const running = new Map(); // by conversation id
 const MIN_SECONDS = 0.02; // tokens that came in one piece of the network have no speed
@@ -12,28 +13,29 @@ export function stopRun(id) {
 }
 
 /**
- * Resolves to {text, tokens, stats, error}; never rejects for what the server or the network did.
- * `onPiece(text, tokens)` is called with all there is so far, at most once a frame.
+ * Resolves to {text, tokens, calls, stats, error}; never rejects for what the server or the network did.
+ * `onPiece(text, tokens, calls)` is called with all there is so far, at most once a frame.
  */
 export async function run(id, path, body, onPiece) {
   const controller = new AbortController();
   running.set(id, controller);
-  const result = { text: "", tokens: [], stats: null, error: null };
+  const result = { text: "", tokens: [], calls: [], stats: null, error: null };
   const began = performance.now();
   let first = 0;
   let last = began;
   let finish = "stopped";
   let usage = null;
   let frame = 0;
-  const draw = () => { frame = 0; onPiece(result.text, result.tokens); };
+  const draw = () => { frame = 0; onPiece(result.text, result.tokens, result.calls); };
   try {
     for await (const piece of stream(path, body, controller.signal)) {
-      if (piece.text || piece.tokens.length) {
+      if (piece.text || piece.tokens.length || piece.calls.length) {
         last = performance.now();
         first ||= last;
       }
       result.text += piece.text;
       result.tokens.push(...piece.tokens);
+      mergeCalls(result.calls, piece.calls);
       finish = piece.finish ?? finish;
       usage = piece.usage ?? usage;
       frame ||= requestAnimationFrame(draw);

@@ -18,7 +18,7 @@ const FIELDS = [
   { name: "seed", label: "Seed", value: null, min: 0, max: Number.MAX_SAFE_INTEGER, step: 1,
     hint: "The same seed gives the same answer; empty for another each time" },
 ];
-const DEFAULTS = { ...Object.fromEntries(FIELDS.map((field) => [field.name, field.value])), stop: "", probabilities: true };
+const DEFAULTS = { ...Object.fromEntries(FIELDS.map((field) => [field.name, field.value])), stop: "", tools: "", probabilities: true };
 
 let values = { ...DEFAULTS };
 
@@ -37,12 +37,26 @@ export function showSystemPrompt(text, visible) {
 
 /** What a request carries; `chat` names log probabilities otherwise than completions do. */
 export function requestFields(kind) {
-  const { stop, probabilities, ...numbers } = values;
+  const { stop, tools, probabilities, ...numbers } = values;
   const fields = Object.fromEntries(Object.entries(numbers).filter(([, value]) => value !== null));
   const stops = stop.split("\n").filter((line) => line).map((line) => line.replace(/\\n/g, "\n"));
   if (stops.length) fields.stop = stops;
+  const given = readTools(tools);
+  if (kind === "chat" && given?.length) fields.tools = given;
   if (probabilities) Object.assign(fields, kind === "chat" ? { logprobs: true, top_logprobs: 5 } : { logprobs: 5 });
   return fields;
+}
+
+/** The list of tools; a function's schema alone will do for one. Null for what is no such list. */
+function readTools(text) {
+  if (!text.trim()) return [];
+  try {
+    const list = [JSON.parse(text)].flat();
+    const isTool = (tool) => tool !== null && typeof tool === "object";
+    return list.every(isTool) ? list.map((tool) => tool.type ? tool : { type: "function", function: tool }) : null;
+  } catch {
+    return null;
+  }
 }
 
 function read() {
@@ -66,6 +80,17 @@ function draw(onSystem) {
   const stop = h("textarea", { id: "stop-strings", rows: "2", spellcheck: "false", "aria-describedby": "stop-hint",
     oninput: (event) => set("stop", event.target.value) });
   stop.value = values.stop;
+  const tools = h("textarea", { id: "tools", rows: "2", spellcheck: "false", "aria-describedby": "tools-hint",
+    placeholder: '[{"name": …, "parameters": …}]' });
+  const hint = h("p", { class: "hint", id: "tools-hint" });
+  const checkTools = () => {
+    const isWrong = readTools(tools.value) === null;
+    tools.setAttribute("aria-invalid", isWrong);
+    hint.textContent = isWrong ? "This is not a JSON list of functions, so it isn't sent" : "A JSON list of functions that the model may call";
+  };
+  tools.addEventListener("input", () => { set("tools", tools.value); checkTools(); });
+  tools.value = values.tools;
+  checkTools();
   const probabilities = h("input", { type: "checkbox", id: "probabilities", checked: values.probabilities,
     onchange: (event) => set("probabilities", event.target.checked) });
   const reset = () => {
@@ -82,6 +107,7 @@ function draw(onSystem) {
     ...FIELDS.map(drawNumber),
     h("div", { class: "field" }, h("label", { for: "stop-strings" }, "Stop"), stop,
       h("p", { class: "hint", id: "stop-hint" }, "One string a line ends the answer; \\n is a new line")),
+    h("div", { class: "field" }, h("label", { for: "tools" }, "Tools"), tools, hint),
     h("label", { class: "check" }, probabilities, h("span", null, "Ask for token probabilities")),
     h("button", { type: "button", class: "plain", id: "reset-settings", onclick: reset }, "Reset"));
 }
