@@ -45,6 +45,7 @@ class EngineCore:
         clock: Callable[[], float],
         masker: Masker,
         speculator: Speculator | None = None,
+        gives_pages_ahead: bool = False,
     ) -> None:
         self.executor = executor
         self.pool = pool
@@ -52,7 +53,10 @@ class EngineCore:
         self.masker = masker
         self.counters = Counters()
         self.scheduler = Scheduler(
-            pool, max_sequences=limits.max_sequences, max_step_tokens=limits.max_step_tokens
+            pool,
+            max_sequences=limits.max_sequences,
+            max_step_tokens=limits.max_step_tokens,
+            gives_ahead=gives_pages_ahead,
         )
         self._sampler = Sampler(executor, masker)
         self._speculator = speculator

@@ -59,6 +59,7 @@ def create_core(
         speculator=create_speculator(
             speculation, artifact, limits, num_threads=num_threads, clock=clock
         ),
+        gives_pages_ahead=manifest.target.kind == "cuda",  # where steps run ahead
         masker=Masker(artifact.path / "tokenizer.json", limits.vocab_size, sorted(end_token_ids)),
     )
 

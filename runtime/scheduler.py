@@ -4,7 +4,8 @@ Continuous batching: by priority, then first come, first served. Every running s
 gets its token first, then prompts are read in chunks with what is left of the step's token budget:
 between two tokens of a stream lies at most one step of `max_step_tokens` tokens, however long the
 prompts of others are. A sequence gets the pages of all its tokens when it is admitted, those of a
-known start from the cache, and then one at a time. When they run out, the newest running sequence
+known start from the cache, and then one at a time, a token early where the device runs ahead. When
+they run out, the newest running sequence
 of the lowest priority gives up its pages and waits to be computed again from its tokens, or from
 its own pages if nobody has needed them. A waiting sequence of higher priority takes the place of
 such a one.
@@ -77,12 +78,20 @@ def note_step(chunks: Collection[ScheduledChunk], start_s: float, now_s: float) 
 class Scheduler:
     """Decides; the pool accounts. Touches no device."""
 
-    def __init__(self, pool: PagePool, *, max_sequences: int, max_step_tokens: int) -> None:
+    def __init__(
+        self,
+        pool: PagePool,
+        *,
+        max_sequences: int,
+        max_step_tokens: int,
+        gives_ahead: bool = False,
+    ) -> None:
         # Every running sequence must be able to decode in one step.
         assert 0 < max_sequences <= max_step_tokens
         self.pool = pool
         self.max_sequences = max_sequences
         self.max_step_tokens = max_step_tokens
+        self.gives_ahead = gives_ahead
         self.waiting: list[Sequence] = []  # both in the order of their rank
         self.running: list[Sequence] = []
 
@@ -116,6 +125,8 @@ class Scheduler:
         # When pages ran out, a newcomer would take those of the next step.
         if len(schedule.preempted) == num_displaced:
             self._admit(schedule, budget)
+        if self.gives_ahead:
+            self._give_ahead()
         return schedule
 
     def advance(self, sequence: Sequence, num_tokens: int) -> None:
@@ -185,6 +196,17 @@ class Scheduler:
                 sequence.proposed = []  # nobody gives way to a guess
             else:
                 self._preempt(self.running[-1], schedule)
+
+    def _give_ahead(self) -> None:
+        """Of what is left, give sequences that decode the page of the token after this step's: the
+        device can begin with that one before it is scheduled."""
+        for sequence in self.running:
+            num_tokens = len(sequence.tokens) + 1
+            if sequence.num_uncached_tokens != 1 or num_tokens > sequence.max_total_tokens:
+                continue
+            wanted = self.pool.pages_for(num_tokens) - len(sequence.pages)
+            if wanted > 0 and self.pool.can_allocate(wanted):
+                sequence.pages.extend(self.pool.allocate(wanted))
 
     def _trim_proposed(self, sequence: Sequence) -> int:
         """Drop proposed tokens that could not be committed; returns how many are left."""

@@ -21,7 +21,7 @@ class StepInputs:
     token_ids: Int32s  # [n]
     positions: Int32s  # [n]
     slots: Int32s  # [n]: page * page_size + offset where the token's K and V go, -1 for nowhere
-    page_table: Int32s  # [b, p], filled up with 0
+    page_table: Int32s  # [b, p], filled up with 0; may hold the page of the token after a step's
     query_offsets: Int32s  # [b + 1]: tokens of sequence s are [offsets[s], offsets[s + 1])
     context_lengths: Int32s  # [b]: tokens in the cache after the step
     logit_rows: Int32s  # [m]
@@ -62,6 +62,9 @@ def build_step_inputs(
         shared.append(sequence.num_shared_tokens)
         context_lengths.append(start + chunk.num_tokens)
     widest = -(-max(context_lengths) // page_size_tokens)
+    if len(tokens) == len(chunks):
+        # With pages that were given ahead. A prompt has all of its own before its chunks need them.
+        widest = max([widest, *(len(c.sequence.pages) for c in chunks if c.is_last)])
     page_table = np.zeros((len(chunks), widest), np.int32)
     for row, chunk in zip(page_table, chunks, strict=True):
         pages = chunk.sequence.pages

@@ -108,7 +108,7 @@ class DecodeGraphs:
         if (
             self._ahead is None
             or self._ahead[0] is not decode
-            or not is_same(self._ahead[1], inputs)
+            or not is_same(self._ahead[1], inputs, self._page_size_tokens)
         ):
             decode.launch(inputs, stream)
         decode.sampling.fill(sampling, stream)

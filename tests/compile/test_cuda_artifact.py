@@ -99,11 +99,10 @@ def test_a_step_that_decodes_is_two_graphs(
     # second step, and those after a row has fallen away, have their own logits to make before.
     steady = replace(alone, other_copies=1)
     starting = replace(steady, graph_launches=3, copies_in=3)
-    # Where the next token needs another page, it ends with the tokens.
-    ending = replace(steady, graph_launches=1, copies_in=1, other_copies=0)
     # After 6 tokens four rows are three, after 8 they are two, after 13 one.
+    # The next token's page is there before: a row that comes to its second one changes nothing.
     four, three = [starting, *3 * [steady]], [alone, starting]
-    two, one = [alone, starting, ending, starting, steady], [alone, starting, steady]
+    two, one = [alone, starting, *3 * [steady]], [alone, starting, steady]
     assert decoded == [*four, *three, *two, *one]
 
 

@@ -72,6 +72,30 @@ class Bench:
         return steps
 
 
+def test_pages_are_given_ahead_of_what_is_left() -> None:
+    bench = Bench(pages=3, page_size=4)
+    bench.scheduler.gives_ahead = True
+    first = bench.add(1, prompt=3, output=5)
+    held = []
+    for _ in range(4):
+        bench.step()
+        held.append((len(first.tokens), len(first.pages)))
+    # The step that read the 4th token came with the page of the 5th; the 8th is the last.
+    assert held == [(4, 1), (5, 2), (6, 2), (7, 2)]
+    assert bench.run() == ["1:1."]
+
+
+def test_a_newcomer_goes_before_pages_that_are_given_ahead() -> None:
+    bench = Bench(pages=2, page_size=4)
+    bench.scheduler.gives_ahead = True
+    first = bench.add(1, prompt=3, output=4)
+    bench.step()
+    bench.add(2, prompt=4, output=1)
+    assert bench.step() == "+2 1:1! 2:4."
+    assert len(first.pages) == 1
+    assert bench.run() == ["1:1!", "1:1."]
+
+
 def test_one_request() -> None:
     bench = Bench()
     bench.add(0, prompt=5, output=3)

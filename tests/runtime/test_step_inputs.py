@@ -48,6 +48,17 @@ def test_only_pages_in_use_are_passed() -> None:
     assert build_step_inputs([chunk], 4, [3]).page_table.tolist() == [[3]]
 
 
+def test_a_page_that_was_given_ahead_is_passed() -> None:
+    ahead = make_chunk(list(range(8)), cached=7, pages=[3, 4, 5], num_tokens=1)
+    other = make_chunk(list(range(2)), cached=1, pages=[6], num_tokens=1)
+    inputs = build_step_inputs([ahead, other], 4, [0, 1])
+    assert inputs.page_table.tolist() == [[3, 4, 5], [6, 0, 0]]
+    assert inputs.context_lengths.tolist() == [8, 2]
+    # Of a prompt that is read in chunks, the pages of later ones are none of a step's.
+    early = make_chunk(list(range(12)), cached=3, pages=[3, 4, 5], num_tokens=1)
+    assert build_step_inputs([early], 4, []).page_table.tolist() == [[3]]
+
+
 def test_a_step_without_an_end_has_one_row_all_the_same() -> None:
     chunk = make_chunk(list(range(12)), cached=4, pages=[3, 4, 5], num_tokens=4)
     assert build_step_inputs([chunk], 4, []).logit_rows.tolist() == [3]

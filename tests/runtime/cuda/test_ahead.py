@@ -30,7 +30,7 @@ def test_each_sequence_reads_one_more() -> None:
     assert following.positions.tolist() == [4, 31]
     assert following.slots.tolist() == [52, 127]
     assert following.context_lengths.tolist() == [5, 32]
-    assert is_same(following, replace(following)) and not is_same(STEP, following)
+    assert is_same(following, replace(following), 16) and not is_same(STEP, following, 16)
     assert goes_on(STEP, following) and not goes_on(following, STEP)
 
 
@@ -38,6 +38,23 @@ def test_a_page_that_the_scheduler_must_give() -> None:
     following = follow(STEP, 16, 64)
     assert following is not None
     assert follow(following, 16, 64) is None
+    wider = replace(following, page_table=np.array([[3, 0, 0], [2, 7, 0]], np.int32))
+    assert follow(wider, 16, 64) is None
+
+
+def test_a_page_that_was_given_ahead() -> None:
+    following = follow(STEP, 16, 64)
+    assert following is not None
+    given = replace(following, page_table=np.array([[3, 0, 0], [2, 7, 5]], np.int32))
+    entered = follow(given, 16, 64)
+    assert entered is not None
+    assert entered.positions.tolist() == [5, 32]
+    assert entered.slots.tolist() == [53, 80]
+    # What the next step has in its table beyond what it reads makes no difference.
+    beyond = np.array([[3, 9, 0, 0], [2, 7, 5, 8]], np.int32)
+    assert is_same(entered, replace(entered, page_table=beyond), 16)
+    read = np.array([[3, 0, 0], [2, 7, 6]], np.int32)
+    assert not is_same(entered, replace(entered, page_table=read), 16)
 
 
 def test_the_end_of_the_context() -> None:
@@ -54,5 +71,6 @@ def test_sequences_that_came_or_went() -> None:
     assert following is not None
     assert not goes_on(STEP, replace(following, positions=ints(4)))
     assert not goes_on(STEP, replace(following, positions=ints(31, 4)))
-    assert not is_same(following, replace(following, token_ids=ints(0, 1)))
-    assert not is_same(following, replace(following, page_table=ints(3, 0)))
+    assert not is_same(following, replace(following, token_ids=ints(0, 1)), 16)
+    moved = np.array([[4, 0], [2, 7]], np.int32)
+    assert not is_same(following, replace(following, page_table=moved), 16)
