@@ -1,8 +1,10 @@
 """Steps of a case to times: of each kernel, of the virtual machine around them, of Python.
 
 The virtual machine calls an observer before and after everything that it calls. That takes some
-microseconds, so the whole step is timed without it first, and what of the observer falls between
-its two readings of the clock is measured and taken off.
+microseconds, so the whole step is timed without it as well, and what of the observer falls between
+its two readings of the clock is measured and taken off. An observed step and one that isn't make a
+pair. Only pairs whose halves met the machine alike count, so that the kernels add up to the step
+where other processes slow some steps down.
 """
 
 from __future__ import annotations
@@ -12,30 +14,29 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from math import ceil
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ingot.bench.profile.case import Case
+from ingot.bench.profile.observer import LEAST_CALL, ObservedCall, Observer, call_overhead
 from ingot.errors import IngotError
 from ingot.runtime.artifact.artifact import Artifact
 from ingot.runtime.engine import Engine
 from ingot.runtime.executor import CompiledExecutor
-from ingot.runtime.ffi import tvm_ffi
 from ingot.runtime.sampling import SamplingInputs
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.step_inputs import StepInputs
 
-Clock = Callable[[], int]
-LEAST_CALL = "vm.builtin.tuple_getitem"
-CALIBRATION_CALLS = 500
 FAULT_CALLS = 3
-LEAST_SECONDS = 10e-9
+PAIRS_S = 1.0  # short steps are timed for so long: each differs from the next more than long ones
+LEAST_SECONDS = 50e-9  # the cheapest call of the virtual machine, as `ingot bench limits` finds it
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds, means over the middle half of the steps; `kernels` in the order of their calls."""
+    """Seconds, means over the middle half; `kernels` in the order of their calls."""
 
     python_s: float  # scheduling, building inputs, text: the engine with nothing to run
     step_s: float  # the compiled step as the engine calls it, unobserved
@@ -44,7 +45,7 @@ class Timings:
     kernels: tuple[tuple[str, float], ...]
     others: dict[str, tuple[int, float]]  # what else is called: how often, and all together
     observed_step_s: float
-    repetitions: int
+    repetitions: int  # pairs of steps
     threads: int
     page_faults: float  # of a step like the ones before it
 
@@ -71,31 +72,32 @@ def measure(artifact: Artifact, case: Case, *, threads: int | None, repetitions:
     observed.vm.observe(observer)
     inputs = case.inputs(page_size, manifest.step.vocab_size)
     logits = executor.step(inputs)
-    # In turns, so that what else the machine does meets both alike.
-    observed_s, step_s = middles_in_turns(
+    pairs = max(repetitions, ceil(PAIRS_S / (2 * middle_time(lambda: executor.step(inputs), 3))))
+    observed_s, unobserved_s = times_in_turns(
         lambda: run_observed(observed, inputs, observer),
         lambda: executor.step(inputs),
-        repetitions=repetitions,
+        repetitions=pairs,
     )
+    kept = alike(observed_s, unobserved_s)
     sampling = greedy(case.batch)
     sample_s = middle_time(lambda: executor.sample(logits, sampling), repetitions)
     function = manifest.step.functions.step
     lend_s = middle_time(lambda: executor.arguments(function, inputs), repetitions)
     timings = Timings(
         python_s=python_s,
-        step_s=step_s,
+        step_s=float(np.mean(np.array(unobserved_s)[kept])),
         lend_s=lend_s,
         sample_s=sample_s,
         kernels=(),
         others={},
-        observed_step_s=observed_s,
-        repetitions=repetitions,
+        observed_step_s=float(np.mean(np.array(observed_s)[kept])),
+        repetitions=pairs,
         threads=executor.vm.num_threads,
         page_faults=count_page_faults(lambda: executor.step(inputs)),
     )
     kernels = {record.kernel for record in manifest.work}
     overheads = {name: call_overhead(args) for name, args in observer.arguments.items()}
-    return split(timings, observer.calls(), kernels, overheads)
+    return split(timings, observer.calls(kept), kernels, overheads)
 
 
 def check_profilable(artifact: Artifact, case: Case) -> None:
@@ -113,9 +115,9 @@ def split(
 ) -> Timings:
     """Sort the observed calls into the step's kernels and everything else, less the observer's
     share."""
-    # The cheapest call does next to nothing: what it seems to take is the observer's share too.
+    # The cheapest call does next to nothing: what more it seems to take is the observer's share.
     least = [call.seconds - overheads[call.name] for call in calls if call.name == LEAST_CALL]
-    share = statistics.median(least) if least else 0.0
+    share = statistics.median(least) - LEAST_SECONDS if least else 0.0
     of_kernels = []
     others: dict[str, tuple[int, float]] = {}
     for call in calls:
@@ -127,63 +129,6 @@ def split(
             count, total = others.get(call.name, (0, 0.0))
             others[call.name] = (count + 1, total + seconds)
     return replace(timings, kernels=tuple(of_kernels), others=others)
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedCall:
-    name: str
-    seconds: float  # the observer's own share included
-
-
-class Observer:
-    """Called by the virtual machine before and after each call; steps are alike, call by call."""
-
-    def __init__(self, clock: Clock = time.perf_counter_ns) -> None:
-        self._clock = clock
-        self.arguments: dict[str, tuple[Any, ...]] = {}  # of one call of each function
-        self._names: list[str] = []
-        self._steps: list[list[int]] = []
-        self._times: list[int] = []
-
-    def start_step(self) -> None:
-        self._names = []
-        self._times = []
-        self._steps.append(self._times)
-
-    def __call__(self, _function: Any, name: str, before: bool, _result: Any, *args: Any) -> None:
-        # The clock is read last before the call and first after it.
-        if not before:
-            self._times.append(self._clock())
-        else:
-            self._names.append(name)
-            self.arguments.setdefault(name, args)
-            self._times.append(self._clock())
-
-    def calls(self) -> list[ObservedCall]:
-        """Each call of a step but the first, with its mean over the middle half of the steps: those
-        whose calls add up to neither the least nor the most."""
-        steps = np.array(self._steps[1:], np.int64)  # the first one warms up
-        durations = (steps[:, 1::2] - steps[:, 0::2]) / 1e9
-        order = np.argsort(durations.sum(axis=1))
-        means = durations[order[middle_half(len(order))]].mean(axis=0)
-        return [
-            ObservedCall(name, float(seconds))
-            for name, seconds in zip(self._names, means, strict=True)
-        ]
-
-
-def call_overhead(args: tuple[Any, ...]) -> float:
-    """What of the observer falls between its readings of the clock for a call with these arguments:
-    about as much as a call of an empty Python function through the same interface."""
-    empty = tvm_ffi.convert(lambda *args: None)
-
-    def cost() -> float:
-        start = time.perf_counter()
-        for _ in range(CALIBRATION_CALLS):
-            empty(True, LEAST_CALL, None, *args)
-        return (time.perf_counter() - start) / CALIBRATION_CALLS
-
-    return min(cost() for _ in range(3))
 
 
 def count_page_faults(call: Callable[[], object]) -> float:
@@ -204,6 +149,13 @@ def middle_half(count: int) -> slice:
     return slice(count // 4, count - count // 4)
 
 
+def alike(observed_s: Sequence[float], unobserved_s: Sequence[float]) -> NDArray[np.intp]:
+    """The pairs that a busy machine didn't pull apart: the middle half by how their times compare.
+    What observing takes is the same in all."""
+    ratios = np.array(observed_s) / np.array(unobserved_s)
+    return np.argsort(ratios)[middle_half(len(ratios))]
+
+
 def middle(values: Sequence[float]) -> float:
     """The mean of the middle half. Unlike medians, those of a sum's parts add up to the sum's."""
     kept = sorted(values)[middle_half(len(values))]
@@ -211,12 +163,7 @@ def middle(values: Sequence[float]) -> float:
 
 
 def middle_time(call: Callable[[], object], repetitions: int) -> float:
-    return middles_in_turns(call, repetitions=repetitions)[0]
-
-
-def middles_in_turns(*calls: Callable[[], object], repetitions: int) -> list[float]:
-    """The middle seconds of each, as `times_in_turns` takes them."""
-    return [middle(of_call) for of_call in times_in_turns(*calls, repetitions=repetitions)]
+    return middle(times_in_turns(call, repetitions=repetitions)[0])
 
 
 def times_in_turns(*calls: Callable[[], object], repetitions: int) -> list[list[float]]:

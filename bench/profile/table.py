@@ -19,7 +19,7 @@ def render_profile(profile: Profile) -> RenderableType:
         f"a step on {timings.threads} threads of {profile.machine.cpu}"
     )
     reading = (
-        f"Means over the middle half of {timings.repetitions} steps. The rows add up to "
+        f"Means over the middle half of {timings.repetitions} pairs of steps. The rows add up to "
         f"{profile.covered:.1%} of the step; the limits are of `ingot bench limits`. "
         f"Page faults: {timings.page_faults:.1f} a step."
     )

@@ -22,7 +22,7 @@ def profile(
     context: Annotated[
         int, typer.Option(min=1, help="Tokens in each sequence, for --decode.")
     ] = 512,
-    repeat: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 20,
+    repeat: Annotated[int, typer.Option(min=1, help="Steps that are timed, at least.")] = 20,
     threads: Threads = None,
     limits: Annotated[
         Path | None, typer.Option(help="Take the limits from this file of `ingot bench limits`.")
