@@ -105,9 +105,7 @@ class SamplingParams:
         if kind_fits and low <= value <= high and not (above and value == low):
             return
         kind = "a whole number" if whole else "a finite number"
-        lower = "" if low == -math.inf else f" {'above' if above else 'from'} {low:g}"
-        upper = "" if high == math.inf else f" to {high:.15g}"
-        raise RequestError(f"{name} is {value!r}; it is {kind}{lower}{upper}")
+        raise RequestError(f"{name} is {value!r}; it is {kind}{_range(low, high, above=above)}")
 
     def _check_constraint(self) -> None:
         if not isinstance(self.constraint, Constraint):
@@ -151,6 +149,15 @@ class SamplingParams:
                     raise RequestError(
                         f"{name} has token {token}; the model's tokens are 0 to {vocab_size - 1}"
                     )
+
+
+def _range(low: float, high: float, *, above: bool) -> str:
+    """The numbers that are allowed, in words that follow "a number"."""
+    if low == -math.inf:
+        return ""
+    if above:
+        return f" above {low:g}" + ("" if high == math.inf else f" and at most {high:g}")
+    return f" of at least {low:g}" if high == math.inf else f" from {low:g} to {high:.15g}"
 
 
 def _is_whole(value: object) -> bool:

@@ -28,14 +28,14 @@ def test_caller_cannot_change_it_later() -> None:
 @pytest.mark.parametrize(
     ("wishes", "message"),
     [
-        ({"temperature": -0.1}, "temperature is -0.1; it is a finite number from 0"),
+        ({"temperature": -0.1}, "temperature is -0.1; it is a finite number of at least 0"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"temperature": float("inf")}, "temperature is inf"),
         ({"temperature": "hot"}, "temperature is 'hot'"),
         ({"top_k": -1}, "top_k is -1; it is a whole number from 0 to 2147483647"),
         ({"top_k": 1.5}, "top_k is 1.5"),
         ({"top_k": True}, "top_k is True"),
-        ({"top_p": 0}, "top_p is 0; it is a finite number above 0 to 1"),
+        ({"top_p": 0}, "top_p is 0; it is a finite number above 0 and at most 1"),
         ({"top_p": 1.01}, "top_p is 1.01"),
         ({"min_p": 1.5}, "min_p is 1.5"),
         ({"repetition_penalty": 0}, "repetition_penalty is 0; it is a finite number above 0"),
