@@ -78,8 +78,8 @@ def kv_pool_shapes(
 class Memory(Protocol):
     """Where the tensors of compiled code live: the host's memory or a GPU's."""
 
-    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
-        """A tensor that holds anything."""
+    def empty_all(self, kinds: Sequence[tuple[tuple[int, ...], DTypeLike]]) -> list[Any]:
+        """Tensors of these shapes and types that hold anything, to be kept for long."""
 
     def hold(self, array: NDArray[Any]) -> Any:
         """An array as a tensor, to be kept for long."""
@@ -132,7 +132,7 @@ class CompiledExecutor:
         self._is_host = not cuda_archs
         self._functions = functions = manifest.step.functions
         shapes = kv_pool_shapes(manifest.kv_slots, num_pages, manifest.page_size_tokens)
-        self._pools = tvm_ffi.Array([self._memory.empty(*pool) for pool in shapes])
+        self._pools = tvm_ffi.Array(self._memory.empty_all(shapes))
         self._weights = tvm_ffi.Array(self._memory.hold_all(artifact.weights, on_progress))
         bounds = {"n": max_step_tokens, "b": max_sequences, "p": num_pages, "m": max_sequences}
         amounts = dict(manifest.step.workspace)

@@ -49,21 +49,26 @@ def as_tensor(array: NDArray[Any]) -> Any:
     return tvm_ffi.from_dlpack(array)
 
 
+def zeros_side_by_side(kinds: Sequence[tuple[tuple[int, ...], DTypeLike]]) -> list[NDArray[Any]]:
+    """Zeros of these shapes and types at 64-byte boundaries of one buffer.
+
+    NumPy asks for huge pages for what is large, and pieces of the cache alone may not be.
+    """
+    sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in kinds]
+    starts = [0, *accumulate(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes)]
+    buffer = aligned_zeros((starts[-1],), np.uint8)
+    return [
+        buffer[start : start + size].view(dtype).reshape(shape)
+        for start, size, (shape, dtype) in zip(starts[:-1], sizes, kinds, strict=True)
+    ]
+
+
 def copy_aligned(arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     """Copies at 64-byte boundaries of one buffer."""
-    ends = list(accumulate(_round_up(array.nbytes) for array in arrays))
-    buffer = aligned_zeros((ends[-1],), np.uint8)
-    copies = []
-    for array, end in zip(arrays, ends, strict=True):
-        start = end - _round_up(array.nbytes)
-        copy = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-        copy[...] = array
-        copies.append(copy)
+    copies = zeros_side_by_side([(array.shape, array.dtype) for array in arrays])
+    for to, array in zip(copies, arrays, strict=True):
+        to[...] = array
     return copies
-
-
-def _round_up(num_bytes: int) -> int:
-    return -(-num_bytes // ALIGNMENT) * ALIGNMENT
 
 
 def as_array(tensor: Any) -> NDArray[Any]:
@@ -143,8 +148,8 @@ class HostMemory:
     def __init__(self) -> None:
         self._lent: dict[tuple[Any, ...], tuple[list[NDArray[Any]], list[Any]]] = {}
 
-    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
-        return as_tensor(aligned_zeros(shape, dtype))
+    def empty_all(self, kinds: Sequence[tuple[tuple[int, ...], DTypeLike]]) -> list[Any]:
+        return [as_tensor(array) for array in zeros_side_by_side(kinds)]
 
     def hold(self, array: NDArray[Any]) -> Any:
         return as_tensor(array)

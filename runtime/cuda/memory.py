@@ -35,6 +35,10 @@ class CudaMemory:
         name = np.dtype(dtype).name
         return self._allocate(tvm_ffi.Shape(shape), tvm_ffi.dtype(name), self._device, None)
 
+    def empty_all(self, kinds: Sequence[tuple[tuple[int, ...], DTypeLike]]) -> list[Any]:
+        """Tensors of these shapes and types that hold anything, to be kept for long."""
+        return [self.empty(*kind) for kind in kinds]
+
     def hold(self, array: NDArray[Any]) -> Any:
         """A copy of an array, to be kept for long."""
         tensor = self.empty(array.shape, array.dtype)

@@ -21,6 +21,7 @@ from ingot.runtime.vm import (
     as_array,
     as_tensor,
     available_cpus,
+    zeros_side_by_side,
 )
 from ingot.runtime.workspace import Workspace
 
@@ -77,6 +78,14 @@ def test_buffers_are_aligned(shape: tuple[int, ...], dtype: str) -> None:
     first, second = HostMemory().lend([values, values[..., None]])
     np.testing.assert_array_equal(as_array(first), values)
     assert second.shape == (*shape, 1)
+
+
+def test_tensors_of_one_buffer_do_not_overlap() -> None:
+    arrays = zeros_side_by_side([((3,), np.uint8), ((0, 2), np.float32), ((5, 7), np.uint16)])
+    for number, array in enumerate(arrays, 1):
+        assert array.ctypes.data % ALIGNMENT == 0 or not array.size
+        array[...] = number
+    assert [np.unique(array).tolist() for array in arrays] == [[1], [], [3]]
 
 
 def test_a_misaligned_buffer_is_refused() -> None:
@@ -163,7 +172,7 @@ def test_like_arrays_are_lent_in_the_same_place() -> None:
 
 def test_rows_are_copied_in_place() -> None:
     memory = HostMemory()
-    tensor = memory.empty((3, 2, 2), np.uint16)
+    [tensor] = memory.empty_all([((3, 2, 2), np.uint16)])
     memory.read(tensor)[...] = np.arange(12).reshape(3, 2, 2)
     memory.copy_rows(tensor, [(2, 0), (1, 2)])
     assert memory.read(tensor).reshape(3, 4).tolist() == [
