@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 Report = Callable[[str, int, int], None]  # stage, steps done, steps in all
 Sent = Callable[[int, int], None]  # bytes done, bytes in all
@@ -40,20 +40,28 @@ def show_progress() -> Iterator[Report]:
 
 @contextmanager
 def show_upload() -> Iterator[Sent]:
-    """A bar for the weights on their way to a GPU, on a terminal. A CPU is sent none: no bar."""
+    """A bar for the weights on their way to a GPU, on a terminal. A CPU is sent none: no bar, and
+    none of the time that it takes to import one."""
+    with ExitStack() as stack:
+        bars: list[Sent] = []
+
+        def sent(done_bytes: int, total_bytes: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(_show_bytes("weights")))
+            bars[0](done_bytes, total_bytes)
+
+        yield sent
+
+
+@contextmanager
+def _show_bytes(what: str) -> Iterator[Sent]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("weights"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-    task = progress.add_task("weights", total=None)
-
-    def sent(done_bytes: int, total_bytes: int) -> None:
-        progress.start()
-        progress.update(task, completed=done_bytes, total=total_bytes)
-
-    try:
-        yield sent
-    finally:
-        progress.stop()
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, transient=True
+    ) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
