@@ -25,7 +25,7 @@ from ingot.runtime.server.schemas.replies import (
     MessageReply,
     ToolCallReply,
 )
-from ingot.runtime.server.sse import Event
+from ingot.runtime.server.sse import STREAMED, Event
 from ingot.runtime.server.state import ServerState, get_state
 from ingot.runtime.server.tool_choice import ToolPlan, plan_tools
 from ingot.runtime.server.tool_streams import OutputStream, Piece, ToolDelta
@@ -33,7 +33,7 @@ from ingot.runtime.server.tool_streams import OutputStream, Piece, ToolDelta
 router = APIRouter()
 
 
-@router.post("/v1/chat/completions", responses={200: {"model": ChatReply}})
+@router.post("/v1/chat/completions", responses={200: {"model": ChatReply, **STREAMED}})
 async def create_chat_completion(body: ChatBody, request: Request) -> Response:
     """Answer a conversation."""
     state = get_state(request)

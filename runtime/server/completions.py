@@ -22,8 +22,9 @@ from ingot.runtime.server.schemas.replies import (
     CompletionChoice,
     CompletionLogprobs,
     CompletionReply,
+    Usage,
 )
-from ingot.runtime.server.sse import Event
+from ingot.runtime.server.sse import STREAMED, Event
 from ingot.runtime.server.state import ServerState, get_state
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
@@ -31,7 +32,7 @@ DEFAULT_MAX_TOKENS = 16  # OpenAI's
 router = APIRouter()
 
 
-@router.post("/v1/completions", responses={200: {"model": CompletionReply}})
+@router.post("/v1/completions", responses={200: {"model": CompletionReply, **STREAMED}})
 async def create_completion(body: CompletionBody, request: Request) -> Response:
     """Continue one prompt or several."""
     state = get_state(request)
@@ -128,7 +129,7 @@ class CompletionWriter:
         return {
             **self._frame(),
             "choices": [choices[index] for index in sorted(choices)],
-            "usage": self._generation.usage(),
+            "usage": self._usage(),
         }
 
     async def events(self, *, include_usage: bool) -> AsyncGenerator[Event, None]:
@@ -139,7 +140,15 @@ class CompletionWriter:
                 if part["text"] or part["logprobs"] or part["finish_reason"]:
                     yield {**self._frame(), "choices": [part], **usage}
         if include_usage:
-            yield {**self._frame(), "choices": [], "usage": self._generation.usage()}
+            yield {**self._frame(), "choices": [], "usage": self._usage()}
+
+    def _usage(self) -> Usage:
+        """The token that is computed for an echo alone is nobody's."""
+        usage = self._generation.usage()
+        if self._only_echo:
+            usage["completion_tokens"] = 0
+            usage["total_tokens"] = usage["prompt_tokens"]
+        return usage
 
     def _frame(self) -> dict[str, Any]:
         return {**self._generation.frame(), "object": "text_completion"}

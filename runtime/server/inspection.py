@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from ingot.runtime.engine_stats import PageState
 from ingot.runtime.server.generation import Generation
 from ingot.runtime.server.middleware import KEY_NAME
-from ingot.runtime.server.sse import Event, EventStream
+from ingot.runtime.server.sse import STREAMED, Event, EventStream
 from ingot.runtime.server.state import ServerState, get_state
 
 PAGE_LETTERS = {
@@ -27,7 +27,7 @@ MAX_SHOWN_REQUESTS = 200
 router = APIRouter()
 
 
-@router.get("/v1/engine")
+@router.get("/v1/engine", responses={200: STREAMED})
 async def show_engine(
     request: Request,
     stream: bool = False,

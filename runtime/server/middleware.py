@@ -6,6 +6,7 @@ Plain ASGI, so that streams pass through untouched.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +20,9 @@ from ingot.runtime.server.settings import ServerSettings
 OPEN_PATHS = ("/", "/health", "/ready")
 OPEN_PREFIX = "/page/"  # the page asks for the key itself
 KEY_NAME = "ingot.key_name"
+# Of a refused request's body, so that its client, who reads after it has sent, hears the answer.
+DISCARDED_BYTES = 64 << 20
+DISCARDED_S = 5.0
 
 
 class Gate:
@@ -37,15 +41,18 @@ class Gate:
             await self._app(scope, receive, send)
             return
         send = _with_headers(send)
+        is_work = scope["method"] == "POST"
+        headers = Headers(scope=scope)
+        body = _Body(receive)
         try:
-            is_work = scope["method"] == "POST"
-            headers = Headers(scope=scope)
             self._check_host(headers)
             scope[KEY_NAME] = self._identify(scope, headers)
             if is_work:
                 self._lifecycle.check_open()
-                receive = await self._read_body(headers, receive)
+                receive = await self._read_body(headers, body)
         except ApiError as error:
+            if is_work and error.status != 408:
+                await body.discard(headers)
             await error.response()(scope, receive, send)
             return
         except ConnectionError:
@@ -75,7 +82,7 @@ class Gate:
         header = headers.get("authorization")
         return self._keys.identify(None if header is None else header.encode("latin-1"))
 
-    async def _read_body(self, headers: Headers, receive: Receive) -> Receive:
+    async def _read_body(self, headers: Headers, source: _Body) -> Receive:
         """Read all of the body, within the limits of size and time, and hand it on at once."""
         limit = self._settings.max_body_bytes
         too_large = ApiError(
@@ -90,13 +97,11 @@ class Gate:
         body = bytearray()
         try:
             async with asyncio.timeout(self._settings.body_timeout_s):
-                more = True
-                while more:
-                    message = await receive()
+                while not source.is_whole:
+                    message = await source.receive()
                     if message["type"] == "http.disconnect":
                         raise ConnectionError
                     body += message.get("body", b"")
-                    more = message.get("more_body", False)
                     if len(body) > limit:
                         raise too_large
         except TimeoutError:
@@ -105,7 +110,32 @@ class Gate:
                 f"the body took longer than {self._settings.body_timeout_s:g} s",
                 headers={"Connection": "close"},
             ) from None
-        return _replay(bytes(body), receive)
+        return _replay(bytes(body), source.receive)
+
+
+class _Body:
+    """A request's body as it comes, and whether all of it has come."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.is_whole = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.is_whole = not message.get("more_body", False)
+        return message
+
+    async def discard(self, headers: Headers) -> None:
+        """Let the client send the rest, if that isn't endless and comes at once: the connection
+        ends with the answer, and a client that still sends would see that end and nothing else."""
+        length = headers.get("content-length", "")
+        if "expect" in headers or (length.isdecimal() and int(length) > DISCARDED_BYTES):
+            return  # it waits to be told, or would go on for long
+        num_bytes = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DISCARDED_S):
+                while not self.is_whole and num_bytes <= DISCARDED_BYTES:
+                    num_bytes += len((await self.receive()).get("body", b""))
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

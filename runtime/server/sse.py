@@ -39,10 +39,15 @@ def encode_event(event: Event) -> bytes:
     )
 
 
+EVENT_STREAM = "text/event-stream"
+# For the OpenAPI document of a route that streams if it is asked to.
+STREAMED: dict[str, Any] = {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}
+
+
 class EventStream(Response):
     """One `data:` line for each event, `[DONE]` after the last, an error object if it breaks."""
 
-    media_type = "text/event-stream"
+    media_type = EVENT_STREAM
 
     def __init__(
         self,

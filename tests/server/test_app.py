@@ -24,7 +24,11 @@ def test_every_endpoint_is_described(server: RunningServer) -> None:
 
 
 def test_every_field_is_described(server: RunningServer) -> None:
-    schemas = server.client.get("/openapi.json").json()["components"]["schemas"]
+    document = server.client.get("/openapi.json").json()
+    for path, method in (("completions", "post"), ("chat/completions", "post"), ("engine", "get")):
+        answer = document["paths"][f"/v1/{path}"][method]["responses"]["200"]
+        assert set(answer["content"]) == {"application/json", "text/event-stream"}
+    schemas = document["components"]["schemas"]
     for name in ("CompletionBody", "ChatBody"):
         for field in schemas[name]["properties"].keys() - {"model", "prompt", "messages"}:
             assert f"`{field}`" in DOCUMENT or f"`{field}." in DOCUMENT, field

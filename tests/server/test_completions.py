@@ -52,7 +52,10 @@ def test_log_probabilities_stand_beside_their_tokens(server: RunningServer) -> N
 
 
 def test_an_echo_alone_scores_the_prompt(server: RunningServer) -> None:
-    choice = server.complete(prompt="a b", echo=True, logprobs=0, max_tokens=0).json()["choices"][0]
+    answer = server.complete(prompt="a b", echo=True, logprobs=0, max_tokens=0).json()
+    (choice,) = answer["choices"]
+    assert answer["usage"]["completion_tokens"] == 0
+    assert answer["usage"]["total_tokens"] == answer["usage"]["prompt_tokens"]
     assert choice["text"] == "a b"
     assert len(choice["logprobs"]["tokens"]) == len(server.engine.tokenizer.encode("a b"))
     assert "without echo" in read_error(server.complete(max_tokens=0))

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from ingot.runtime.server.middleware import DISCARDED_BYTES
 from tests.server.conftest import RunningServer, Serve, read_error
 
 JSON = {"Content-Type": "application/json"}
@@ -18,6 +19,21 @@ def test_large_bodies_are_refused(serve: Serve) -> None:
     chunks = (b"x" * 100 for _ in range(20))
     assert server.client.post("/v1/completions", content=chunks, headers=JSON).status_code == 413
     assert server.complete().status_code == 200
+
+
+@pytest.mark.parametrize("num_bytes", [5 << 20, 200 << 20])
+def test_the_answer_to_a_large_body_is_heard(serve: Serve, num_bytes: int) -> None:
+    """Up to a size the rest is read and thrown away; of a larger one nothing is."""
+    server = serve(max_body_bytes=1000, api_keys=("a-long-secret",))
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {num_bytes}\r\n"
+    for key, status in (("a-long-secret", b"413"), ("another-secret", b"401")):
+        with socket.create_connection(("127.0.0.1", server.client.base_url.port)) as connection:
+            connection.sendall(f"{head}Authorization: Bearer {key}\r\n\r\n".encode())
+            connection.settimeout(5)
+            if num_bytes <= DISCARDED_BYTES:
+                connection.sendall(b"x" * num_bytes)
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))
+            assert answer.startswith(b"HTTP/1.1 " + status) and answer.endswith(b"}}")
 
 
 def test_slow_bodies_are_refused(serve: Serve) -> None:
