@@ -27,7 +27,7 @@ class MemoryForecast:
     weights: int
     kv: int  # whole pages of every sequence
     kv_per_token: int
-    workspace: int  # the largest kernel's tensors, the logits and the residual stream
+    workspace: int  # the tensors of a step
 
     @property
     def total(self) -> int:
@@ -48,19 +48,30 @@ def forecast_memory(
     check(manifest, context, batch)
     page = manifest.page_size_tokens
     per_token = sum(slot.token_bytes for slot in manifest.kv_slots)
-    case = Case("prefill", min(step_tokens, context), 1, context)
-    dimensions = case.dimensions(page) | {"b": batch, "m": batch}
-    largest = max(
-        (evaluate(record.activation_bytes, dimensions) for record in manifest.work), default=0
-    )
-    step = manifest.step
-    residual = 2 * FLOAT * step.hidden_size * case.tokens
     return MemoryForecast(
         weights=sum(weight.bytes for weight in manifest.weights),
         kv=batch * -(-context // page) * page * per_token,
         kv_per_token=per_token,
-        workspace=largest + residual + FLOAT * batch * step.vocab_size,
+        workspace=workspace_bytes(manifest, context, batch, step_tokens),
     )
+
+
+def workspace_bytes(manifest: Manifest, context: int, batch: int, step_tokens: int) -> int:
+    """What the largest step takes for its tensors: as planned, or estimated where nothing is."""
+    step = manifest.step
+    case = Case("prefill", min(step_tokens, context), 1, context)
+    dimensions = case.dimensions(manifest.page_size_tokens) | {"b": batch, "m": batch}
+    planned = [
+        name for name in (step.functions.step, step.functions.sample) if name in step.workspace
+    ]
+    if planned:
+        dimensions["n"] = min(step_tokens, batch * context)
+        return sum(evaluate(step.workspace[name], dimensions) for name in planned)
+    largest = max(
+        (evaluate(record.activation_bytes, dimensions) for record in manifest.work), default=0
+    )
+    residual = 2 * FLOAT * step.hidden_size * case.tokens
+    return largest + residual + FLOAT * batch * step.vocab_size
 
 
 def forecast_times(

@@ -13,7 +13,7 @@ Size = int | tuple[int, ...]
 
 
 class TargetError(IngotError):
-    """A target's name or its data is wrong; the message says what and what is allowed."""
+    """A target's data is wrong, or no target fits; the message says what and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def run_once(
 
 
 def summarize(case: Case, runs: list[dict[str, Any]]) -> dict[str, float]:
-    """Medians over all runs of one engine in one case."""
+    """One engine in one case: median rates, the shortest start and the most memory of all runs."""
     prefills = [seconds for run in runs for seconds in run["prefill_s"]]
     steps = [seconds for run in runs for seconds in run["decode_step_s"]]
     return {

@@ -45,6 +45,13 @@ def test_memory_is_weights_pages_and_a_workspace(manifest: Manifest) -> None:
     assert found.total == found.weights + found.kv + found.workspace
 
 
+def test_a_workspace_that_was_planned_is_known(manifest: Manifest) -> None:
+    planned = {"step": {"1": 64, "n": 100, "b*p": 4}, "sample": {"m": 8}, "trace": {"n": 9999}}
+    step = manifest.step.model_copy(update={"workspace": planned})
+    found = forecast_memory(manifest.model_copy(update={"step": step}), 17, 3, step_tokens=40)
+    assert found.workspace == 64 + 100 * 40 + 4 * 3 * 2 + 8 * 3
+
+
 def test_decode_is_bound_by_bytes_and_prefill_by_operations(
     manifest: Manifest, limits: Limits
 ) -> None:
