@@ -46,7 +46,7 @@ def measure_limits(
     machine = describe_machine()
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="ingot-limits-") as folder:
-        everything = [(best, bandwidths(best, threads, sizes) + [regions(threads, sizes)])]
+        everything = [(best, bandwidths(best, threads, sizes) + [regions(threads)])]
         everything += [
             (target, peaks(target, threads, sizes, known))
             for target, known in targets_of_instructions(best)

@@ -139,7 +139,7 @@ def bandwidths(target: Target, threads: int, sizes: Sizes) -> list[Measurement]:
     ]
 
 
-def regions(threads: int, sizes: Sizes) -> Measurement:
+def regions(threads: int) -> Measurement:
     function = kernels.build_regions(threads, REGIONS)
     start = aligned_zeros((threads,), "int32")
     how = f"{REGIONS} regions of {threads} tasks in a row"
