@@ -88,7 +88,9 @@ async def _serve(
 def bind(address: Address) -> socket.socket:
     """Take the address before the model is loaded: a port that is taken is told at once."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listener = socket.socket(family)
+    # asyncio sends at once (TCP_NODELAY) if it finds this protocol. Without, an answer's body waits
+    # until the client's system confirms the head, which it puts off.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address.host, address.port))

@@ -388,6 +388,7 @@ def test_sigterm_lets_streams_finish(artifact: Path) -> None:
 
 def test_an_address_that_is_taken_is_told_at_once() -> None:
     with bind(Address("127.0.0.1", 0)) as taken:
+        assert taken.proto == socket.IPPROTO_TCP, "answers would wait for acknowledgements"
         taken.listen()
         port = taken.getsockname()[1]
         assert find_url(taken) == f"http://127.0.0.1:{port}"
