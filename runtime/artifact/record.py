@@ -3,6 +3,10 @@
 A manifest is read at each start, and pydantic takes longer to import than all else of the runtime
 but NumPy. The manifest needs little of it: numbers, texts, choices, tuples, dictionaries, records,
 and constraints in `Annotated`. The methods are named as pydantic's are.
+
+msgspec 0.22 was tried in its place. It imports in 4 ms, which is what it saves by reading a
+manifest faster. But it checks no record that is made by its fields, as the compiler makes them, and
+its messages name neither the key of a dictionary nor the choices that a field has.
 """
 
 from __future__ import annotations
