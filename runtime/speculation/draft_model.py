@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -27,8 +28,9 @@ WARM_UP_STEPS = 5
 MAX_BEHIND = 8  # tokens that are read along with the first guess
 
 
+@lru_cache(maxsize=256)
 def greedy(num_rows: int) -> SamplingInputs:
-    """The likeliest token of each row."""
+    """The likeliest token of each row. Nobody writes to its arrays."""
     zeros = np.zeros(num_rows, np.float32)
     return SamplingInputs(
         temperature=zeros,
@@ -110,7 +112,9 @@ class DraftModel:
         for place, wish in enumerate(wishes):
             if wish.num_tokens == 0:
                 continue
-            mirror = self._mirrors.setdefault(wish.sequence, _mirror())
+            mirror = self._mirrors.get(wish.sequence)
+            if mirror is None:
+                mirror = self._mirrors[wish.sequence] = _mirror()
             mirror.follow(wish.sequence.tokens)
             copy = mirror.copy
             num_tokens = len(copy.tokens) + wish.num_tokens
