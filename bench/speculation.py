@@ -38,7 +38,7 @@ SOURCES = (
     inspect.getcallargs,
 )
 MAX_SOURCE_LINES = 30
-REQUESTS_A_PLACE = 2
+REQUESTS_A_PLACE = 3
 TASKS = ("edit", "write")
 PLAIN, PLAIN_AGAIN, GUESSED = WAYS = ("plain", "plain again", "guessed")
 ALLOWED = 0.95  # of the plain speed: a speed-up below is a loss

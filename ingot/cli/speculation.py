@@ -23,7 +23,7 @@ def speculation(
         typer.Option(min=1, metavar="N", help="Batch size. Repeatable. [default: 1 and 8]"),
     ] = None,
     new_tokens: Annotated[int, typer.Option(min=2, help="Tokens to generate.")] = 128,
-    repeat: Annotated[int, typer.Option(min=1, help="Timed turns.")] = 60,
+    repeat: Annotated[int, typer.Option(min=1, help="Timed turns.")] = 40,
     threads: Threads = None,
     out: Annotated[Path | None, output_file("Write the figures to this .json too.")] = None,
     as_json: Json = False,

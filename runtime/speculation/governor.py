@@ -4,7 +4,9 @@ A guess is worth its time while the tokens that it is likely to bring, over the 
 raise the rate of the whole batch. An account bounds what a wrong prediction costs: every step pays
 a small share of its time in, what speculation loses against plain steps is taken out, what it wins
 is put in. Overdrawn, speculation rests for as many steps as pay the debt; nothing is computed in
-them but the cost of the last few. What was learned fades, so it is tried again later.
+them but the cost of the last few. Each size of batch has an account of its own, so that small ones
+win for themselves and not for the losses of large ones. What was learned fades, so it is tried
+again later.
 """
 
 from __future__ import annotations
@@ -50,6 +52,14 @@ class Outcome:
     num_accepted: int
 
 
+@dataclass(slots=True)
+class Account:
+    """Of batches of about one size."""
+
+    savings_s: float = 0.0
+    rest: int = 0  # steps without guesses that are to come
+
+
 @lru_cache(maxsize=4096)
 def count_guesses(percent: int, limit: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """How many guesses of a sequence reach each of CHANCES, and the tokens that they bring, when
@@ -79,12 +89,12 @@ class Governor:
     _propose_s: float = field(init=False)  # for one guess of each sequence
     _think_s: float = 0.0
     _bias: float = 1.0  # what steps with guesses took, over what was predicted
-    _account_s: float = 0.0
+    _accounts: dict[int, Account] = field(default_factory=dict)
+    _account: Account = field(default_factory=Account)  # of the step that runs
     _num_trials: int = 0  # steps of a trial that are left
     _step: int = 0
     _last_plain: dict[int, int] = field(default_factory=dict)  # by the number of sequences
     _num_plain: int = 0  # steps without guesses in a row
-    _rest: int = 0  # steps without guesses that are to come
     _pause: int = PLAIN_RUN  # steps after the next fruitless thought
 
     def __post_init__(self) -> None:
@@ -92,17 +102,26 @@ class Governor:
 
     def may_speculate(self, batch: int) -> bool:
         """Whether a step of that many sequences may carry guesses. Nearly free to ask."""
-        if self._rest:
+        account = self._use_account(batch)
+        if account.rest:
             return False
         if self._step - self._last_plain.get(batch, -PLAIN_EVERY) >= PLAIN_EVERY:
-            self._rest = max(1, PLAIN_RUN - self._num_plain)
-        return not self._rest
+            account.rest = max(1, PLAIN_RUN - self._num_plain)
+        return not account.rest
+
+    def _use_account(self, batch: int) -> Account:
+        size = batch.bit_length()  # 1, 2 to 3, 4 to 7, 8 to 15, ...
+        account = self._accounts.get(size)
+        if account is None:
+            account = self._accounts[size] = Account()
+        self._account = account
+        return account
 
     def pass_over(self) -> bool:
         """A step without guesses is over. Whether that is all there is to say of it."""
-        if self._rest <= MEASURED:
+        if self._account.rest <= MEASURED:
             return False
-        self._rest -= 1
+        self._account.rest -= 1
         self._step += 1
         self._num_plain += 1
         self.cost.count_plain()
@@ -143,7 +162,8 @@ class Governor:
         """A step of `batch` tokens without guesses is over. `spent_s` went into thoughts."""
         self._step += 1
         self._num_plain += 1
-        self._rest = max(0, self._rest - 1)
+        account = self._use_account(batch)
+        account.rest = max(0, account.rest - 1)
         if self._num_plain > PLAIN_RUN - MEASURED or not self.cost.knows(batch):
             self.cost.record(batch, step_s)
         if self._num_plain >= PLAIN_RUN:
@@ -153,7 +173,7 @@ class Governor:
         self._settle(MAX_LOSS * step_s - spent_s, step_s)
         if spent_s and self.guess_s and not self._num_trials:
             # Nothing was asked, so nothing new is known when it is thought of again.
-            self._rest = max(self._rest, self._pause)
+            account.rest = max(account.rest, self._pause)
             self._pause = min(2 * self._pause, MAX_PAUSE)
 
     def record(
@@ -165,6 +185,7 @@ class Governor:
         self._num_plain = 0
         self._pause = PLAIN_RUN
         batch = len(outcomes)
+        self._use_account(batch)
         num_proposed = sum(outcome.num_proposed for outcome in outcomes)
         if self.cost.knows(batch + num_proposed):
             ratio = step_s / self.cost.predict(batch + num_proposed)
@@ -194,14 +215,15 @@ class Governor:
         self._num_trials = TRIAL_STEPS
 
     def _settle(self, won_s: float, plain_s: float) -> None:
-        self._account_s = min(self._account_s + won_s, MAX_SAVINGS * plain_s)
+        account = self._account
+        account.savings_s = min(account.savings_s + won_s, MAX_SAVINGS * plain_s)
         if self._num_trials:
             self._num_trials -= 1
-        elif self._account_s < 0:
+        elif account.savings_s < 0:
             pay_s = MAX_LOSS * plain_s
-            self._rest = min(max(PLAIN_RUN, ceil(-self._account_s / pay_s)), MAX_REST)
-            self._account_s = min(0.0, self._account_s + self._rest * pay_s)
-            self._forget_pace(self._rest)
+            account.rest = min(max(PLAIN_RUN, ceil(-account.savings_s / pay_s)), MAX_REST)
+            account.savings_s = min(0.0, account.savings_s + account.rest * pay_s)
+            self._forget_pace(account.rest)
 
     def _forget_pace(self, num_steps: int) -> None:
         """Guesses that took long are believed to take less after so many steps without any."""

@@ -235,6 +235,20 @@ def test_a_great_loss_is_paid_too(loss: int) -> None:
     assert rest_of(governor, 1) == pytest.approx(loss / MAX_LOSS, rel=0.05)
 
 
+def test_a_large_batch_rests_by_itself() -> None:
+    """What it lost keeps no small one from guessing, and what a small one won pays none of it."""
+    governor = Governor(MAX_TOKENS)
+    talks = [Talk() for _ in range(8)]
+    for batch in (1, 8):
+        rest_of(governor, batch)
+    for _ in range(40):
+        governor.record([Outcome(talks[0], 4, 4)], flat(5))  # type: ignore[arg-type]
+    governor.record([Outcome(talk, 4, 0) for talk in talks], steep(40))  # type: ignore[arg-type]
+    assert governor.may_speculate(1)
+    assert rest_of(governor, 8) > 1 / MAX_LOSS
+    assert rest_of(governor, 1) <= PLAIN_RUN, "a plain step is measured, and on it goes"
+
+
 def test_little_is_recorded_while_it_rests() -> None:
     governor = Governor(MAX_TOKENS)
     governor.record_plain(1, flat(1), spent_s=flat(1))
