@@ -90,39 +90,28 @@ def targets_of_instructions(best: Target) -> list[tuple[Target, list[kernels.Ins
     return found
 
 
+def memory_read(target: Target, threads: int, sizes: Sizes) -> Measurement:
+    return _read("memory read", sizes.memory_bytes, 1, target, threads)
+
+
 def bandwidths(target: Target, threads: int, sizes: Sizes) -> list[Measurement]:
+    read = memory_read(target, threads, sizes)
+    [copied] = read.arguments
+    found = [read]
+    # Half of each cache: the other half is for whatever else is in it.
+    for name, num_bytes in (
+        ("l3 read", min(sizes.l3_bytes // 2, sizes.memory_bytes)),
+        ("l2 read", threads * sizes.l2_bytes // 2),
+    ):
+        passes = max(2, sizes.cache_traffic_bytes * threads // num_bytes)
+        found.append(_read(name, num_bytes, passes, target, threads))
     lanes = target.float32_lanes
-    step = 4 * lanes * kernels.CHAINS
-
-    def chunk_of(num_bytes: int) -> int:
-        """Elements for each thread."""
-        return max(1, num_bytes // threads // step) * step // 4
-
-    found = []
-    places = (
-        ("memory read", sizes.memory_bytes, 1),
-        # Half of each cache: the other half is for whatever else is in it.
-        ("l3 read", min(sizes.l3_bytes // 2, sizes.memory_bytes), 0),
-        ("l2 read", threads * sizes.l2_bytes // 2, 0),
-    )
-    for name, num_bytes, passes in places:
-        chunk = chunk_of(num_bytes)
-        passes = passes or max(2, sizes.cache_traffic_bytes // (4 * chunk))
-        function = kernels.build_read(threads, chunk, passes, lanes)
-        source = aligned_zeros((threads * chunk,), "int32")
-        source[...] = 1  # pages that were never written are all one page of zeros
-        amount = 4.0 * threads * chunk * passes
-        how = f"{4 * threads * chunk >> 10} KiB in all, {passes} times"
-        found.append(
-            Measurement(name, "byte/s", amount, function, (source,), (threads, lanes), "int32", how)
-        )
-    chunk = chunk_of(sizes.memory_bytes)
-    shape = (threads * chunk,)
-    copied, start = found[0].arguments[0], aligned_zeros((lanes,), "int32")
+    chunk = len(copied) // threads
+    start = aligned_zeros((lanes,), "int32")
     copy = kernels.build_copy(threads, chunk, lanes)
     write = kernels.build_write(threads, chunk, lanes)
-    how = f"{4 * threads * chunk >> 10} KiB, plain stores"
-    amount = 4.0 * threads * chunk
+    how = f"{copied.nbytes >> 10} KiB, plain stores"
+    amount = float(copied.nbytes)
     return [
         *found,
         Measurement(
@@ -131,12 +120,25 @@ def bandwidths(target: Target, threads: int, sizes: Sizes) -> list[Measurement]:
             2 * amount,
             copy,
             (copied,),
-            shape,
+            copied.shape,
             "int32",
             f"{how}, both ways",
         ),
-        Measurement("memory write", "byte/s", amount, write, (start,), shape, "int32", how),
+        Measurement("memory write", "byte/s", amount, write, (start,), copied.shape, "int32", how),
     ]
+
+
+def _read(name: str, num_bytes: int, passes: int, target: Target, threads: int) -> Measurement:
+    """Reading about so many bytes again and again."""
+    lanes = target.float32_lanes
+    step = 4 * lanes * kernels.CHAINS
+    chunk = max(1, num_bytes // threads // step) * step // 4  # elements for each thread
+    function = kernels.build_read(threads, chunk, passes, lanes)
+    source = aligned_zeros((threads * chunk,), "int32")
+    source[...] = 1  # pages that were never written are all one page of zeros
+    amount = float(source.nbytes * passes)
+    how = f"{source.nbytes >> 10} KiB in all, {passes} times"
+    return Measurement(name, "byte/s", amount, function, (source,), (threads, lanes), "int32", how)
 
 
 def regions(threads: int) -> Measurement:

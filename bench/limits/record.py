@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
+import statistics
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,6 +73,16 @@ class Limits:
         if num_bytes <= self.l3_bytes / 2:
             return self.figure("l3 read")
         return self.figure("memory read")
+
+    def with_memory_reads(self, bandwidths: Sequence[float]) -> Limits:
+        """The same with the memory's bandwidth as it was found at other times, in bytes/s: with
+        the median, since what is held against it are no best times either."""
+        middle = statistics.median(bandwidths)
+        found = replace(
+            self.figure("memory read"), best=middle, median=middle, count=len(bandwidths)
+        )
+        figures = (found if figure.name == found.name else figure for figure in self.figures)
+        return replace(self, figures=tuple(figures))
 
 
 def cache_folder() -> Path:

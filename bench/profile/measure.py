@@ -15,11 +15,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingot.bench.profile.case import Case
+from ingot.bench.profile.huge_pages import share_in_huge_pages
 from ingot.bench.profile.observer import LEAST_CALL, ObservedCall, Observer, call_overhead
 from ingot.errors import IngotError
 from ingot.runtime.artifact.artifact import Artifact
@@ -28,6 +30,9 @@ from ingot.runtime.executor import CompiledExecutor
 from ingot.runtime.sampling import SamplingInputs
 from ingot.runtime.sampling_params import SamplingParams
 from ingot.runtime.step_inputs import StepInputs
+
+if TYPE_CHECKING:  # it needs the compiler
+    from ingot.bench.limits.reader import MemoryReader
 
 FAULT_CALLS = 3
 PAIRS_S = 1.0  # short steps are timed for so long: each differs from the next more than long ones
@@ -48,16 +53,28 @@ class Timings:
     repetitions: int  # pairs of steps
     threads: int
     page_faults: float  # of a step like the ones before it
+    memory_reads: tuple[float, ...] = ()  # bytes/s of reads between these pairs of steps
+    huge_pages: float | None = None  # share of the weights that is mapped in them, where known
 
     @property
     def total_s(self) -> float:
         return self.python_s + self.step_s + self.sample_s
 
 
-def measure(artifact: Artifact, case: Case, *, threads: int | None, repetitions: int) -> Timings:
-    """Time one case. The cache holds zeros: the times of kernels don't depend on values, but they
-    do on where these come from. Memory that was never written is one page of zeros again and again,
-    which the CPU's cache holds, so all of it is written first."""
+def measure(
+    artifact: Artifact,
+    case: Case,
+    *,
+    threads: int | None,
+    repetitions: int,
+    reader: MemoryReader | None = None,
+) -> Timings:
+    """Time one case, and the reader's reads in turns with it.
+
+    The cache holds zeros: the times of kernels don't depend on values, but they do on where these
+    come from. Memory that was never written is one page of zeros again and again, which the CPU's
+    cache holds, so all of it is written first.
+    """
     check_profilable(artifact, case)
     manifest = artifact.manifest
     page_size = manifest.page_size_tokens
@@ -73,12 +90,14 @@ def measure(artifact: Artifact, case: Case, *, threads: int | None, repetitions:
     inputs = case.inputs(page_size, manifest.step.vocab_size)
     logits = executor.step(inputs)
     pairs = max(repetitions, ceil(PAIRS_S / (2 * middle_time(lambda: executor.step(inputs), 3))))
-    observed_s, unobserved_s = times_in_turns(
+    observed_s, unobserved_s, *reads_s = times_in_turns(
         lambda: run_observed(observed, inputs, observer),
         lambda: executor.step(inputs),
+        *([] if reader is None else [reader]),
         repetitions=pairs,
     )
     kept = alike(observed_s, unobserved_s)
+    memory_reads = () if reader is None else tuple(reader.num_bytes / np.array(reads_s[0])[kept])
     sampling = greedy(case.batch)
     sample_s = middle_time(lambda: executor.sample(logits, sampling), repetitions)
     function = manifest.step.functions.step
@@ -94,6 +113,8 @@ def measure(artifact: Artifact, case: Case, *, threads: int | None, repetitions:
         repetitions=pairs,
         threads=executor.vm.num_threads,
         page_faults=count_page_faults(lambda: executor.step(inputs)),
+        memory_reads=memory_reads,
+        huge_pages=None if manifest.target.cuda_archs else share_in_huge_pages(artifact.path),
     )
     kernels = {record.kernel for record in manifest.work}
     overheads = {name: call_overhead(args) for name, args in observer.arguments.items()}

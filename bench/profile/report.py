@@ -147,6 +147,8 @@ def make_profile(manifest: Manifest, case: Case, timings: Timings, limits: Limit
             "the step called other kernels than the manifest says",
             hint="compile the artifact again with this version of Ingot",
         )
+    if timings.memory_reads:
+        limits = limits.with_memory_reads(timings.memory_reads)
     resident = resident_bytes(manifest, case)
     rows = []
     for record in manifest.work:

@@ -18,11 +18,14 @@ def render_profile(profile: Profile) -> RenderableType:
         f"{profile.model} {profile.scheme}, {profile.case.name}: {timings.total_s * 1e3:.3g} ms "
         f"a step on {timings.threads} threads of {profile.machine.cpu}"
     )
+    memory = ", that of memory of reads between these steps" if timings.memory_reads else ""
     reading = (
         f"Means over the middle half of {timings.repetitions} pairs of steps. The rows add up to "
-        f"{profile.covered:.1%} of the step; the limits are of `ingot bench limits`. "
+        f"{profile.covered:.1%} of the step; the limits are of `ingot bench limits`{memory}. "
         f"Page faults: {timings.page_faults:.1f} a step."
     )
+    if timings.huge_pages is not None:
+        reading += f" In huge pages: {timings.huge_pages:.0%} of the weights."
     return Group(
         render_rows(title, profile.rows, with_why=True),
         render_rows("By kind", profile.kinds, with_why=False),

@@ -44,10 +44,10 @@ def profile(
 
     from rich.console import Console
 
-    from ingot.bench.limits.obtain import obtain_limits
+    from ingot.bench.limits.obtain import can_measure, obtain_limits
     from ingot.bench.profile import case as cases
     from ingot.bench.profile.measure import check_profilable, measure
-    from ingot.bench.profile.report import make_profile
+    from ingot.bench.profile.report import make_profile, resident_bytes
     from ingot.bench.profile.table import render_profile
     from ingot.cli.output import print_json
     from ingot.errors import UsageError
@@ -65,7 +65,13 @@ def profile(
         kept=kept_limits,
         progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    timings = measure(loaded, case, threads=wanted, repetitions=repeat)
+    reader = None
+    reads = found.read_bandwidth(resident_bytes(loaded.manifest, case))
+    if limits is None and not kept_limits and can_measure() and reads.name == "memory read":
+        from ingot.bench.limits.reader import MemoryReader
+
+        reader = MemoryReader(wanted)
+    timings = measure(loaded, case, threads=wanted, repetitions=repeat, reader=reader)
     result = make_profile(loaded.manifest, case, timings, found)
     if html is not None:
         from ingot.bench.profile.page import write_page

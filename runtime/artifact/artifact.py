@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ingot.errors import ArtifactCorruptError, ArtifactError, ArtifactVersionError
 from ingot.runtime.artifact.machine import Machine, check_target, detect_machine
 from ingot.runtime.artifact.manifest import CODE_NAME, Manifest, hash_file, read_manifest
+from ingot.runtime.artifact.read_ahead import map_file
 from ingot.runtime.artifact.weights_file import map_weights
 
 
@@ -77,11 +78,18 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
 def check_hashes(folder: Path, manifest: Manifest, *, with_weights: bool) -> None:
     weight_files = {weight.file for weight in manifest.weights}
     for file in manifest.files:
-        if file.path in weight_files and not with_weights:
+        path = folder / file.path
+        if file.path not in weight_files:
+            found = hash_file(path)
+        elif with_weights:
+            found = hashlib.sha256(
+                map_file(path).data
+            ).hexdigest()  # which caches it as steps want it
+        else:
             continue
-        if hash_file(folder / file.path) != file.sha256:
+        if found != file.sha256:
             culprit = _altered_tensor(folder, manifest, file.path)
-            raise ArtifactCorruptError(f"{folder / file.path} was altered{culprit}")
+            raise ArtifactCorruptError(f"{path} was altered{culprit}")
 
 
 def _altered_tensor(folder: Path, manifest: Manifest, name: str) -> str:

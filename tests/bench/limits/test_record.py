@@ -41,6 +41,14 @@ def test_bytes_come_from_the_cache_that_holds_them(limits: Limits) -> None:
     assert limits.read_bandwidth(limits.l3_bytes).name == "memory read"
 
 
+def test_reads_at_another_time_take_the_place_of_the_bandwidth(limits: Limits) -> None:
+    found = limits.with_memory_reads([3e9, 1e9, 2e9])
+    read = found.figure("memory read")
+    assert (read.best, read.median, read.count) == (2e9, 2e9, 3)
+    assert len(found.figures) == len(limits.figures)
+    assert found.figure("l3 read") == limits.figure("l3 read")
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 1}'])
 def test_another_file_is_an_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "limits.json"

@@ -56,6 +56,15 @@ def test_every_kernel_has_a_reason(
     assert why.startswith(f"{verdict}: ")
 
 
+def test_memory_is_as_fast_as_between_the_steps(
+    manifest: Manifest, timings: Timings, limits: Limits
+) -> None:
+    between = replace(timings, memory_reads=(10e9,))
+    row = make_profile(manifest, decode(50), between, limits).rows[0]
+    assert row.load is not None and row.load.memory_s == pytest.approx(40e-3, rel=1e-5)
+    assert row.achieved == pytest.approx(1.6, rel=1e-5)
+
+
 def test_another_step_is_refused(manifest: Manifest, timings: Timings, limits: Limits) -> None:
     with pytest.raises(IngotError, match="other kernels"):
         make_profile(manifest, decode(50), replace(timings, kernels=timings.kernels[:2]), limits)
@@ -77,6 +86,7 @@ def test_the_table_says_all_of_it(profile: Profile) -> None:
     assert "toy w8, decode, batch 1, context 50: 26 ms a step on 2 threads" in text
     assert "layers.up [10x10 q8_g32, int8]" in text
     assert "The rows add up to 99.2% of the step" in text
+    assert "that of memory" not in text
     assert "Page faults: 0.0 a step" in text
     assert profile.overhead.sentence in text
     assert asdict(profile)["rows"][0]["load"]["bytes"] == 400_004_000
