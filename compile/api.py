@@ -91,6 +91,7 @@ def compile_model(
     check_names(disable)
     scheme = SCHEMES["f32" if QUANTIZE in disable else scheme_name]
     formats = FormatRules(scheme, tuple((keep or {}).items()))
+    formats.check_target(target)
     observer = Observer(progress, dump)
     tuning = find_tuning(target)
     target = with_tuning(target, tuning)

@@ -17,13 +17,15 @@ class WeightFormat:
     `bits` below 16 are symmetric integers with one float16 scale for each run of `group_size`
     inputs of one output row; `group_size` 0 means one float32 scale for the whole row. Where a
     `superblock_size` is given, the scale of a group is a small integer, 0 to 15, times the float16
-    scale that the superblock's groups share.
+    scale that the superblock's groups share. `f8` are 8-bit floats (e4m3) in their place.
+    `kinds` are the kinds of target that have kernels for it.
     """
 
     code: str
     bits: int
     group_size: int = 0
     superblock_size: int = 0
+    kinds: tuple[str, ...] = ("cpu", "cuda")
 
     @property
     def is_quantized(self) -> bool:
@@ -31,7 +33,7 @@ class WeightFormat:
 
     @property
     def activation_run(self) -> int:
-        """How many inputs of a token share one scale where activations are rounded to int8."""
+        """How many inputs of a token share one scale where activations are rounded to 8 bits."""
         return self.superblock_size or self.group_size or ROW_RUN
 
 
@@ -44,8 +46,14 @@ FORMATS: dict[str, WeightFormat] = {
         WeightFormat("q8", 8),  # one scale a row
         WeightFormat("q8_g32", 8, 32),
         WeightFormat("q4_s128", 4, 32, 128),
+        WeightFormat("f8", 8, kinds=("cuda",)),  # one scale a row
     )
 }
+
+
+def formats_for(kind: str) -> list[str]:
+    """Those that targets of a kind have kernels for."""
+    return [code for code, format in FORMATS.items() if kind in format.kinds]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +61,8 @@ class Scheme:
     """Which format each kind of tensor takes.
 
     `activations` is what the inputs of the quantized matmuls are rounded to where the target has
-    the instruction for it: `int8` (one scale for each run of a token's inputs) or `float32` (never
-    rounded).
+    the instruction for it: `int8` or `float8` (one scale for each run of a token's inputs), or
+    `float32` (never rounded).
     """
 
     name: str
@@ -62,7 +70,11 @@ class Scheme:
     embedding: str
     head: str
     kv_dtype: Literal["float32", "bfloat16", "float16"]
-    activations: Literal["float32", "int8"] = "float32"
+    activations: Literal["float32", "int8", "float8"] = "float32"
+
+    @property
+    def formats(self) -> tuple[str, str, str]:
+        return self.linear, self.embedding, self.head
 
 
 SCHEMES: dict[str, Scheme] = {
@@ -78,6 +90,14 @@ SCHEMES: dict[str, Scheme] = {
             head="q8_g32",
             kv_dtype="bfloat16",
             activations="int8",
+        ),
+        Scheme(
+            "f8",
+            linear="f8",
+            embedding="q8_g32",
+            head="q8_g32",
+            kv_dtype="bfloat16",
+            activations="float8",
         ),
         Scheme(
             "w4",

@@ -10,7 +10,7 @@ from tvm import relax
 
 from ingot.compile.graph import Graph, shape_of
 from ingot.compile.kernels.matmul import LinearSpec, pack, packed_tensors
-from ingot.compile.schemes import FORMATS, Scheme, WeightFormat
+from ingot.compile.schemes import FORMATS, Scheme, WeightFormat, formats_for
 from ingot.compile.weight_expressions import Array, Read, evaluate
 from ingot.errors import UsageError
 from ingot.targets import Target
@@ -48,6 +48,16 @@ class FormatRules:
                     "* stands for anything",
                 )
         return rules
+
+    def check_target(self, target: Target) -> None:
+        """Raise `UsageError` for a format that a target of this kind has no kernels for."""
+        for code in (*self.scheme.formats, *(code for _, code in self.keep)):
+            if code not in formats_for(target.kind):
+                raise UsageError(
+                    f"{target.name} multiplies no 8-bit floats, so {code} is for GPUs alone: "
+                    "w8 is as small, and made for CPUs",
+                    "for single tensors, --keep PATTERN=q8_g32",
+                )
 
     def format_of(self, names: list[str], role: str) -> WeightFormat:
         """`role` is `linear`, `embedding` or `head`."""

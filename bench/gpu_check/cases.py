@@ -19,6 +19,7 @@ from ingot.targets import Target
 
 Array = NDArray[Any]
 LINEAR_BOUND = 4e-6  # of the largest output: float32 sums of the same products
+FLOAT8_BOUND = 1e-3  # the same where tensor cores add up 13 bits or so of products of 8-bit floats
 ATTENTION_BOUNDS = {"float32": 1e-5, "float16": 2**-11, "bfloat16": 2**-8}  # of the largest value
 
 
@@ -46,7 +47,7 @@ def make_cases(target: Target, *, small: bool = False) -> Iterator[Case]:
     """All cases; `small` ones are for emulated GPUs, and as many."""
     rng = np.random.default_rng(0)
     features, inputs = (48, 300) if small else (3072, 4096)
-    for code in ("f32", "f16", "bf16", "q8_g32", "q4_s128"):
+    for code in ("f32", "f16", "bf16", "q8_g32", "q4_s128", "f8"):
         spec = LinearSpec(features, inputs, FORMATS[code], "float32", True)
         yield _linear(spec, target, rng, (1, 9) if small else (1, 7, 16, 64, 65, 512))
     for dtype in ("float16", "bfloat16"):
@@ -75,7 +76,8 @@ def _linear(
     for n in rows:
         x = rng.standard_normal((n, spec.in_features), np.float32)
         want = reference.linear(x, weight, bias, spec.format, really).astype(np.float32)
-        bound = LINEAR_BOUND * float(np.abs(want).max())
+        share = FLOAT8_BOUND if really == "float8" else LINEAR_BOUND
+        bound = share * float(np.abs(want).max())
         calls.append(Inputs(f"{n} rows", [x, *packed, bias], want, bound))
     return Case(f"linear {spec.format.code}", "matmul", spec, calls)
 

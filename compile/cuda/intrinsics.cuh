@@ -65,6 +65,14 @@ INGOT_DEVICE unsigned ingot_pair_bf16(float low, float high) {
   return pair;
 }
 
+// Four float32 rounded to the nearest e4m3 into one word, the first in its lowest byte.
+INGOT_DEVICE unsigned ingot_quad_e4m3(float first, float second, float third, float fourth) {
+  unsigned short low, high;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(low) : "f"(second), "f"(first));
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(high) : "f"(fourth), "f"(third));
+  return low | (unsigned)high << 16;
+}
+
 // One 16-bit number of a word as float32: its low half, or its high half.
 INGOT_DEVICE float ingot_f16_of(unsigned word, int high) {
   float value;
@@ -100,6 +108,18 @@ INGOT_DEVICE void ingot_widen_q8(unsigned *pairs, unsigned low, unsigned high) {
   }
 }
 
+// Eight e4m3 numbers, in order, to four pairs of bfloat16.
+INGOT_DEVICE void ingot_widen_f8(unsigned *pairs, unsigned low, unsigned high) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const unsigned bytes = __byte_perm(i < 2 ? low : high, 0, i % 2 ? 0x3424 : 0x1404);
+    // Exponent and mantissa where bfloat16 has them: too small by the difference of the biases.
+    const unsigned small = (bytes & 0x80008000u) | ((bytes & 0x7f007f00u) >> 4);
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;"  // small * 2^120 - 0
+        : "=r"(pairs[i]) : "r"(small), "r"(0x7b807b80u), "r"(0x80008000u));
+  }
+}
+
 // C += A B in float32.
 INGOT_DEVICE void ingot_mma_f16(float *c, unsigned a0, unsigned a1, unsigned a2, unsigned a3,
                                 unsigned b0, unsigned b1) {
@@ -112,6 +132,15 @@ INGOT_DEVICE void ingot_mma_f16(float *c, unsigned a0, unsigned a1, unsigned a2,
 INGOT_DEVICE void ingot_mma_bf16(float *c, unsigned a0, unsigned a1, unsigned a2, unsigned a3,
                                 unsigned b0, unsigned b1) {
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+               "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// By 32 k: A[g][4t..4t+3], A[g+8][4t..], A[g][4t+16..], A[g+8][4t+16..]; B[4t..][g], B[4t+16..][g].
+INGOT_DEVICE void ingot_mma_e4m3(float *c, unsigned a0, unsigned a1, unsigned a2, unsigned a3,
+                                 unsigned b0, unsigned b1) {
+  asm volatile("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 "
                "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
@@ -141,7 +170,7 @@ INGOT_DEVICE int ingot_is_last(unsigned *counter, int blocks) {
 }
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-// wgmma.m64n128k16: a warpgroup's 64 rows of A, in registers as those of mma.sync, by 128 columns of
+// wgmma.m64n128k16, of 8-bit floats k32: a warpgroup's 64 rows of A, in registers as those of mma.sync, by 128 columns of
 // B in shared memory; c0..c3 of every 8 columns as those of mma.sync. It runs while the threads go on.
 #define INGOT_SUMS(c) INGOT_16(c, 0), INGOT_16(c, 16), INGOT_16(c, 32), INGOT_16(c, 48)
 #define INGOT_16(c, i) INGOT_4(c, i), INGOT_4(c, i + 4), INGOT_4(c, i + 8), INGOT_4(c, i + 12)
@@ -167,24 +196,26 @@ INGOT_DEVICE void ingot_warpgroup_wait(float *c) {
                "wgmma.wait_group.sync.aligned 0;" : INGOT_SUMS(c) :: "memory");
 }
 
-// Begins C = A B, or C += A B. Of B, 8 columns by 8 k lie together (128 bytes), the next 8 columns
-// come after them, the next 8 k after all 128 columns.
-#define INGOT_WARPGROUP_MULTIPLY(type)                                                             \
+// Begins C = A B, or C += A B. Of B, 8 columns by 16 bytes lie together, the next 8 columns come
+// after them, the next 16 bytes of each column after all 128 columns. Only 16-bit numbers can be
+// told to be transposed: `more` tells that they are not.
+#define INGOT_WARPGROUP_MULTIPLY(type, k, more)                                                    \
   INGOT_DEVICE void ingot_warpgroup_multiply_##type(float *c, unsigned a0, unsigned a1,            \
                                                     unsigned a2, unsigned a3, const void *b,       \
                                                     int adds) {                                    \
     const unsigned long long start = (unsigned)__cvta_generic_to_shared(b) >> 4;                   \
     const unsigned long long layout = (2048ull >> 4) << 16 | (128ull >> 4) << 32;                  \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"                                      \
-                 "wgmma.mma_async.sync.aligned.m64n128k16.f32." #type "." #type " {"               \
+                 "wgmma.mma_async.sync.aligned.m64n128" #k ".f32." #type "." #type " {"            \
                  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "\
                  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "\
                  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "\
                  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"\
-                 "}, {%64, %65, %66, %67}, %68, p, 1, 1, 0;\n}"                                    \
+                 "}, {%64, %65, %66, %67}, %68, p, 1, 1" more ";\n}"                               \
                  : INGOT_SUMS(c)                                                                   \
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(start | layout), "r"(adds));            \
   }
-INGOT_WARPGROUP_MULTIPLY(f16)
-INGOT_WARPGROUP_MULTIPLY(bf16)
+INGOT_WARPGROUP_MULTIPLY(f16, k16, ", 0")
+INGOT_WARPGROUP_MULTIPLY(bf16, k16, ", 0")
+INGOT_WARPGROUP_MULTIPLY(e4m3, k32, "")
 #endif

@@ -22,6 +22,9 @@ from ingot.targets import Target
 FLOAT = 4
 KV_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
+# What only GPUs multiply has no name of its own: nothing of theirs is forecast.
+_ARITHMETIC: dict[str, Arithmetic] = {"bfloat16": "bfloat16", "int8": "int8"}
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -49,7 +52,7 @@ def matmul(spec: Any, target: Target) -> Cost:
         label=f"{spec.out_features}x{spec.in_features} {spec.format.code}, {activations}"
         f"{f', {spec.gate}' if spec.gate else ''}",
         operations_per_row=2 * spec.out_features * spec.in_features,
-        arithmetic="float32" if activations == "float16" else activations,
+        arithmetic=_ARITHMETIC.get(activations, "float32"),
     )
 
 

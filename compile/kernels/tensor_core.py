@@ -2,7 +2,7 @@
 
 A fragment word is two 16-bit values. Pairs of k are dealt to words so that a lane's 8 neighbours
 in memory, `8t..8t+7` of 32, are its words for two instructions: both operands deal alike, and a sum
-doesn't care.
+doesn't care. Of 8-bit floats a word is four, and those instructions sum up 64.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from ingot.compile.kernels.cuda_ir import WARP
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T
 
 ROWS, COLUMNS = 16, 8  # of the tile that one instruction sums up
-LANE_WORDS = 4  # a lane's pairs of 32 k: those of two instructions
+LANE_WORDS = 4  # of a lane for two instructions
+UNIT_WORDS = 4 * LANE_WORDS  # of the four lanes that share a row
 
 
 def words(count: int, dtype: str = "uint32") -> Buffer:
@@ -60,7 +61,12 @@ def pair(low: Expr, high: Expr, dtype: str) -> Expr:
     return T.call_extern("uint32", f"ingot_pair_{SHORT[dtype]}", low, high)
 
 
-SHORT = {"float16": "f16", "bfloat16": "bf16"}
+def quad(values: list[Expr]) -> Expr:
+    """Four float32 rounded to e4m3, in one word; what is too large becomes the largest."""
+    return T.call_extern("uint32", "ingot_quad_e4m3", *values)
+
+
+SHORT = {"float16": "f16", "bfloat16": "bf16", "float8": "e4m3"}
 
 
 def zeros(count: int) -> Buffer:
@@ -76,8 +82,8 @@ def clear(sums: Buffer, count: int) -> None:
 
 
 def multiply(dtype: str, sums: Expr, upper: Buffer, lower: Buffer, right: Buffer) -> None:
-    """sums += A B over 32 k. `upper` and `lower` are a lane's words of rows g and g + 8 of A,
-    `right` those of column g of B; `sums` points to its four."""
+    """sums += A B over 32 k, 64 of 8-bit floats. `upper` and `lower` are a lane's words of rows g
+    and g + 8 of A, `right` those of column g of B; `sums` points to its four."""
     for s in range(2):
         left = [half[2 * s + i] for i in range(2) for half in (upper, lower)]
         emit(f"mma_{SHORT[dtype]}", sums, *left, right[2 * s], right[2 * s + 1])

@@ -95,7 +95,7 @@ def run_proof(
     tell = progress or (lambda stage, done, total: None)
     manifest = artifact.manifest
     check_formats(manifest.scheme)
-    bounds = bounds_for(manifest.scheme)
+    bounds = bounds_for(manifest.scheme, manifest.target.features)
     context = manifest.step.max_context_tokens
     model = compute_in_float32(load_eager(source, stored_dtype(source), max_context_tokens=context))
     rounding = ArtifactRounding(manifest, model)

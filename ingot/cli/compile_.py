@@ -33,7 +33,8 @@ def compile_model(
         str, typer.Option(help="cpu is this machine; `ingot targets` lists the others.")
     ] = "cpu",
     quant: Annotated[
-        str | None, typer.Option(help="f32, bf16, f16, w8 or w4. [default: the target's]")
+        str | None,
+        typer.Option(help="f32, bf16, f16, w8, w4 or, on GPUs, f8. [default: the target's]"),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Artifact to write. [default: artifacts/MODEL-TARGET-QUANT]")

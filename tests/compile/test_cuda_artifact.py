@@ -106,29 +106,38 @@ def test_a_step_that_decodes_is_two_graphs(
     assert decoded == [*four, *three, *two, *one]
 
 
-# Integer weights by groups and a bfloat16 cache; softcaps, windows and norms with an offset.
+# Integer weights by groups and a bfloat16 cache; 8-bit floats as Ada adds up their products;
+# softcaps, windows and norms with an offset.
 @pytest.mark.parametrize(
-    ("model_type", "scheme", "changes"),
+    ("model_type", "target", "scheme", "changes"),
     [
-        ("llama", "f32", {}),
+        ("llama", "cuda", "f32", {}),
         # A wider model: one of 64 lies at the bound of w8, which is meant for real ones.
-        ("llama", "w8", {"hidden_size": 128}),
+        ("llama", "cuda", "w8", {"hidden_size": 128}),
+        ("llama", "cuda:sm_89", "f8", {"hidden_size": 128}),
         (
             "gemma2",
+            "cuda",
             "bf16",
             {"head_dim": 16, "sliding_window": 24, "query_pre_attn_scalar": 16},
         ),
     ],
 )
 def test_the_proof_holds_on_an_emulated_gpu(
-    model_type: str, scheme: str, changes: dict[str, int], tmp_path: Path
+    model_type: str, target: str, scheme: str, changes: dict[str, int], tmp_path: Path
 ) -> None:
     make: MakeCheckpoint = write_checkpoint
     checkpoint = make(tmp_path / "checkpoint", model_type, **changes)
     log = tmp_path / "launches"
+    arguments = [checkpoint, target, scheme, tmp_path / "out"]
+    gpu = {"EMULATED_GPU_CAPABILITY": "89", "EMULATED_GPU_SHORT_SUMS": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.emulated_gpu.prove", checkpoint, scheme, tmp_path / "out"],
-        env=environment(build_driver(tmp_path), EMULATED_GPU_LOG=str(log)),
+        [sys.executable, "-m", "tests.emulated_gpu.prove", *arguments],
+        env=environment(
+            build_driver(tmp_path),
+            EMULATED_GPU_LOG=str(log),
+            **(gpu if target == "cuda:sm_89" else {}),
+        ),
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ingot.compile.api import compile_model
-from ingot.compile.schemes import FORMATS, SCHEMES
+from ingot.compile.schemes import FORMATS, SCHEMES, formats_for
+from ingot.errors import UsageError
 from ingot.models.capture import CapturedModel
 from ingot.runtime.artifact.manifest import Manifest
 from tests.compile.conftest import write_checkpoint
@@ -16,15 +17,20 @@ from tests.compile.conftest import write_checkpoint
 def test_tables_fit() -> None:
     for name, scheme in SCHEMES.items():
         assert scheme.name == name
-        assert {scheme.linear, scheme.embedding, scheme.head} <= set(FORMATS)
-    assert [code for code, f in FORMATS.items() if f.is_quantized] == ["q8", "q8_g32", "q4_s128"]
+        assert set(scheme.formats) <= set(FORMATS)
+    quantized = [code for code, format in FORMATS.items() if format.is_quantized]
+    assert quantized == ["q8", "q8_g32", "q4_s128", "f8"]
+    assert set(FORMATS) - set(formats_for("cpu")) == {"f8"}
 
 
 def bytes_of(manifest: Manifest, name: str) -> int:
     return sum(weight.bytes for weight in manifest.weights if weight.name.startswith(name))
 
 
-@pytest.mark.parametrize("name", [name for name in SCHEMES if name != "f32"])
+ON_CPUS = [name for name, s in SCHEMES.items() if set(s.formats) <= set(formats_for("cpu"))]
+
+
+@pytest.mark.parametrize("name", [name for name in ON_CPUS if name != "f32"])
 def test_proven(
     name: str,
     tiny_llama: Path,
@@ -40,6 +46,12 @@ def test_proven(
     stored = bytes_of(manifest, "model.layers.0.mlp.down_proj.weight") * 8 / (64 * 96)
     # w8: a float16 for 32 inputs; w4: one, and four multipliers, for 128, to which 96 are padded.
     assert stored == {"bf16": 16, "f16": 16, "w8": 8.5, "w4": 4.25 * 128 / 96}[name]
+
+
+@pytest.mark.parametrize(("quant", "keep"), [("f8", {}), ("w8", {"lm_head": "f8"})])
+def test_eight_bit_floats_are_for_gpus(quant: str, keep: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="f8 is for GPUs alone: w8 is"):
+        compile_model("demo", target="cpu", quant=quant, keep=keep, out=tmp_path / "artifact")
 
 
 def test_tied_head_is_stored_once_and_kept_by_either_name(tmp_path: Path) -> None:

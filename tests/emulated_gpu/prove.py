@@ -1,4 +1,5 @@
-"""`prove.py CHECKPOINT SCHEME OUT`: compile for a GPU and prove, in a process that emulates one.
+"""`prove.py CHECKPOINT TARGET SCHEME OUT`: compile for a GPU and prove, in a process with an
+emulated one.
 
 What a machine with that GPU does, but for the cubin: NVRTC's place is taken by the emulator.
 """
@@ -14,12 +15,12 @@ from ingot.compile.api import compile_model
 from tests.emulated_gpu.emulator import compile_source
 
 
-def main(checkpoint: str, scheme: str, out: str) -> None:
+def main(checkpoint: str, target: str, scheme: str, out: str) -> None:
     folder = Path(out).parent
     ingot.compile.pipeline.cuda_compiler = lambda _name: (
         lambda source, _arch: compile_source(source, folder)
     )
-    result = compile_model(checkpoint, target="cuda", quant=scheme, out=out)
+    result = compile_model(checkpoint, target=target, quant=scheme, out=out)
     print(json.dumps(result.manifest.proof.model_dump(mode="json")))
 
 

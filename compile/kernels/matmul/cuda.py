@@ -1,8 +1,9 @@
 """The linear layer on a GPU: out[n, N] = x[n, K] @ weight.T + bias, for each range of n a kernel.
 
 Tensor cores multiply everything but float32 weights: x is rounded to 16 bits, products and sums are
-exact and float32. The kernels add in different orders: the same row may differ in its last bits
-between them, and not within one.
+exact and float32. By 8-bit floats, x is rounded to 8 bits where tensor cores multiply them as they
+are (`cuda_float8.py`). The kernels add in different orders: the same row may differ in its last
+bits between them, and not within one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from collections.abc import Callable
 from tvm import tirx
 
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue
-from ingot.compile.kernels.matmul.cuda_few_rows import FewRowsTiling, multiply_few_rows
+from ingot.compile.kernels.matmul.cuda_few_rows import FewRows, FewRowsTiling, multiply_few_rows
+from ingot.compile.kernels.matmul.cuda_float8 import (
+    Float8FewRows,
+    multiply_float8_by_warpgroups,
+    multiply_many_float8_rows,
+)
 from ingot.compile.kernels.matmul.cuda_many_rows import multiply_many_rows
 from ingot.compile.kernels.matmul.cuda_plain import SMALL_ROWS, multiply_plain
 from ingot.compile.kernels.matmul.cuda_warpgroup import multiply_by_warpgroups
@@ -24,8 +30,14 @@ from ingot.compile.kernels.vector_ir import Expr, T, count, index, kernel, other
 from ingot.targets import Target
 
 MOST_FEW_ROWS = 64  # where nothing was measured
-MANY_ROWS = {"mma": multiply_many_rows, "wgmma": multiply_by_warpgroups}
-"""The kernels for more rows than those for few take, by the instruction that they multiply with."""
+MANY_ROWS = {
+    ("mma", False): multiply_many_rows,
+    ("wgmma", False): multiply_by_warpgroups,
+    ("mma", True): multiply_many_float8_rows,
+    ("wgmma", True): multiply_float8_by_warpgroups,
+}
+"""The kernels for more rows than those for few take, by the instruction that they multiply with
+and whether it multiplies 8-bit floats."""
 
 
 def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
@@ -52,14 +64,16 @@ def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
             multiply_plain(spec, n, x, weight, write)
         else:
             epilogue = Epilogue(Weights.of(spec, target, packed), n, bias, out)
+            is_float8 = epilogue.weights.dtype == "float8"
+            few_rows = Float8FewRows if is_float8 else FewRows
             choices: list[tuple[int, Callable[[], None]]] = [
                 (
                     tiling.row_tiles * COLUMNS,
-                    lambda tiling=tiling: multiply_few_rows(tiling, x, epilogue),  # type: ignore[misc]
+                    lambda tiling=tiling: multiply_few_rows(few_rows, tiling, x, epilogue),  # type: ignore[misc]
                 )
                 for tiling in few_rows_tilings(target)
             ]
-            multiply = MANY_ROWS[target.matmul_many_rows]
+            multiply = MANY_ROWS[target.matmul_many_rows, is_float8]
             with otherwise_if(n > 0):
                 _choose(
                     n,

@@ -67,6 +67,6 @@ class Epilogue:
                     T.buffer_store(self.out, activate(gate) * up, [row, column])
 
     def _finish(self, value: Expr, feature: Expr) -> Expr:
-        if self.weights.spec.format.code == "q8":
+        if self.weights.has_row_scale:
             value = value * self.weights.row_scale(feature)
         return value if self.bias is None else value + self.bias[feature]

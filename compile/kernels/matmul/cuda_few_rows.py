@@ -19,6 +19,7 @@ from ingot.compile.kernels.tensor_core import (
     COLUMNS,
     LANE_WORDS,
     ROWS,
+    UNIT_WORDS,
     Lane,
     emit,
     int32,
@@ -32,6 +33,7 @@ from ingot.targets import TargetError
 
 LARGEST_LOAD = 4 * GROUP  # inputs of four lanes' 16 bytes each, of 4-bit weights
 STATIC_SHARED_BYTES, MAX_THREADS = 48 << 10, 1024  # of a block, on every GPU
+PAIR = 2  # inputs of 16 bits in a word; fewer bits take less room
 PADDING = 16  # words after a row of x, so that two rows of a warp's read are in different banks
 
 
@@ -45,7 +47,7 @@ class FewRowsTiling:
     chunk: int
 
     def __post_init__(self) -> None:
-        fits = self.shared_words * 4 <= STATIC_SHARED_BYTES and self.threads <= MAX_THREADS
+        fits = self.shared_words() * 4 <= STATIC_SHARED_BYTES and self.threads <= MAX_THREADS
         if not fits or self.chunk % (LARGEST_LOAD * self.along):
             raise TargetError(
                 f"a matmul of few rows can't have {self.across} x {self.along} warps and "
@@ -57,27 +59,19 @@ class FewRowsTiling:
     def threads(self) -> int:
         return self.across * self.along * WARP
 
-    @property
-    def shared_words(self) -> int:
-        """x in pairs, and in its place at the end the sums of the warps."""
+    def shared_words(self, inputs_per_word: int = PAIR) -> int:
+        """x in words, and in its place at the end the sums of the warps."""
         sums = self.threads * self.row_tiles * 4 if self.along > 1 else 0
-        return max(self.row_tiles * COLUMNS * self.row_words, sums)
+        return max(self.row_tiles * COLUMNS * self.row_words(inputs_per_word), sums)
 
-    @property
-    def row_words(self) -> int:
-        return self.chunk // 2 + PADDING
-
-
-def multiply_few_rows(tiling: FewRowsTiling, x: Buffer, epilogue: Epilogue) -> None:
-    """Emit the kernel for 1 <= n <= 8 * row_tiles."""
-    spec = epilogue.weights.spec
-    blocks = index(-(-spec.out_features // (ROWS * tiling.across)))
-    with launch(blocks, tiling.threads) as (block, thread):
-        FewRows(tiling, x, epilogue, block, thread).run()
+    def row_words(self, inputs_per_word: int = PAIR) -> int:
+        return self.chunk // inputs_per_word + PADDING
 
 
 class FewRows:
     """Emits the steps of one block."""
+
+    inputs_per_word = PAIR
 
     def __init__(
         self, tiling: FewRowsTiling, x: Buffer, epilogue: Epilogue, block: Expr, thread: Expr
@@ -91,15 +85,17 @@ class FewRows:
         last = index(weights.spec.out_features - 1)
         self.first = let(first, "int64")
         self.rows = [let(minimum(self.first + 8 * half, last), "int64") for half in range(2)]
-        self.shared = shared((tiling.shared_words,), "uint32")
+        self.row_words = tiling.row_words(self.inputs_per_word)
+        self.shared_words = tiling.shared_words(self.inputs_per_word)
+        self.shared = shared((self.shared_words,), "uint32")
         self.sums = [zeros(4) for _ in range(tiling.row_tiles)]
-        self.chunk_loads = tiling.chunk // (GROUP * weights.groups_per_load)
+        self.chunk_loads = tiling.chunk // weights.inputs_per_load
         self.own_loads = self.chunk_loads // tiling.along
         assert self.own_loads * tiling.along == self.chunk_loads, tiling
 
     def run(self) -> None:
         chunks = -(-self.weights.loads // self.chunk_loads)
-        with strided(self.thread, self.tiling.shared_words, self.tiling.threads) as i:
+        with strided(self.thread, self.shared_words, self.tiling.threads) as i:
             T.buffer_store(self.shared, tirx.const(0, "uint32"), [i])
         with T.serial(index(chunks)) as chunk:
             loaded = [self._load(chunk, own) for own in range(self.own_loads)]
@@ -146,21 +142,26 @@ class FewRows:
                     let(tirx.if_then_else(at < width, self.x[row, at], tirx.const(0.0, "float32")))
                     for at in (k, k + 1)
                 )
-                place = int32(row) * tiling.row_words + int32(i)
+                place = int32(row) * self.row_words + int32(i)
                 T.buffer_store(self.shared, pair(low, high, self.weights.dtype), [place])
 
     def _multiply(self, own: int, fragments: list[Buffer], loaded: list[Buffer]) -> None:
-        per_load, row_words = self.weights.groups_per_load, self.tiling.row_words
+        per_load = self.weights.units_per_load
         for number in range(per_load):
-            upper, lower = (self.weights.group(fragment, number) for fragment in fragments)
-            group = self._load_number(own) * per_load + number
+            upper, lower = (self.weights.fragment(fragment, number) for fragment in fragments)
+            unit = self._load_number(own) * per_load + number
             factors = [self.weights.scale(two, number) for two in loaded for _ in range(2)]
             for tile, sums in enumerate(self.sums):
                 right = words(LANE_WORDS)
                 row = self.at.g + tile * COLUMNS
-                place = row * row_words + group * (GROUP // 2) + self.at.t * LANE_WORDS
+                place = row * self.row_words + unit * UNIT_WORDS + self.at.t * LANE_WORDS
                 emit("load_shared16", pointer(right, 0), pointer(self.shared, place))
-                add_product(self.weights, sums, (upper, lower), right, factors)
+                scales = factors or self._row_scales(tile, unit)
+                add_product(self.weights, sums, (upper, lower), right, scales)
+
+    def _row_scales(self, tile: int, unit: Expr) -> list[Expr]:
+        """What a lane's four sums of a unit are multiplied by, if x has scales."""
+        return []
 
     def _add_up(self) -> None:
         """The first of the warps along the inputs gets the sum, always in the same order."""
@@ -188,3 +189,13 @@ class FewRows:
             for tile, sums in enumerate(self.sums)
             for column in range(2)
         ]
+
+
+def multiply_few_rows(
+    kernel: type[FewRows], tiling: FewRowsTiling, x: Buffer, epilogue: Epilogue
+) -> None:
+    """Emit the kernel for 1 <= n <= 8 * row_tiles."""
+    spec = epilogue.weights.spec
+    blocks = index(-(-spec.out_features // (ROWS * tiling.across)))
+    with launch(blocks, tiling.threads) as (block, thread):
+        kernel(tiling, x, epilogue, block, thread).run()

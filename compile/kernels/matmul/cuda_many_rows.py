@@ -19,7 +19,6 @@ from tvm import tirx
 from ingot.compile.kernels.cuda_ir import WARP, barrier, for_elements, launch, let
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue, add_product
 from ingot.compile.kernels.matmul.cuda_weights import Weights
-from ingot.compile.kernels.matmul.spec import GROUP
 from ingot.compile.kernels.tensor_core import (
     COLUMNS,
     LANE_WORDS,
@@ -53,9 +52,9 @@ class Stage:
 
     @staticmethod
     def of(weights: Weights, rows: int, features: int) -> Stage:
-        """Two groups of 16- and 8-bit weights a step, four of 4-bit ones."""
-        groups = max(2, weights.groups_per_load)
-        return Stage(rows, features, groups * 4, groups * 4 // weights.groups_per_load)
+        """Two units of 16- and 8-bit weights a step, four of 4-bit ones."""
+        units = max(2, weights.units_per_load)
+        return Stage(rows, features, units * 4, units * 4 // weights.units_per_load)
 
     @property
     def weights_start(self) -> int:
@@ -65,6 +64,10 @@ class Stage:
     def vectors(self) -> int:
         return self.weights_start + self.features * self.weight_vectors
 
+    def padded(self, n: Expr) -> Expr:
+        """The rows of whole tiles."""
+        return ceil_div(n, self.rows) * self.rows
+
     def fitting(self, target: Target) -> int:
         """How many steps' tiles are in shared memory: two at least, one being multiplied."""
         room = target.shared_memory_bytes // (self.vectors * VECTOR_BYTES)
@@ -73,26 +76,31 @@ class Stage:
 
 def multiply_many_rows(target: Target, x: Buffer, epilogue: Epilogue) -> None:
     """Emit both kernels, for any n."""
-    weights, n = epilogue.weights, epilogue.n
-    stage = Stage.of(weights, *target.sizes("matmul_tile", TILE))
-    bands = ceil_div(n, stage.rows)
-    rounded = round_rows(weights, n, bands * stage.rows, x)
+    stage = Stage.of(epilogue.weights, *target.sizes("matmul_tile", TILE))
+    rounded = round_rows(stage, x, epilogue)
+    multiply_tiles(ManyRows, stage, target, rounded, epilogue)
+
+
+def multiply_tiles(
+    kernel: Callable[..., ManyRows], stage: Stage, target: Target, x: Buffer, epilogue: Epilogue
+) -> None:
+    """Emit the kernel whose blocks compute a tile each, of rounded x."""
     stages = stage.fitting(target)
-    blocks = index(-(-weights.spec.out_features // stage.features))
-    with launch(blocks, THREADS, bands) as (block, band, thread):
-        ManyRows(stage, stages, rounded, epilogue, block, band, thread).run()
+    blocks = index(-(-epilogue.weights.spec.out_features // stage.features))
+    with launch(blocks, THREADS, ceil_div(epilogue.n, stage.rows)) as (block, band, thread):
+        kernel(stage, stages, x, epilogue, block, band, thread).run()
 
 
 def round_rows(
-    weights: Weights,
-    n: Expr,
-    padded_rows: Expr,
+    stage: Stage,
     x: Buffer,
-    source: Callable[[Expr], Expr] = lambda pair: pair,
+    epilogue: Epilogue,
+    source: Callable[[Expr], Expr] = lambda word: word,
 ) -> Buffer:
     """Emit the kernel that makes x in pairs of 16 bits, with zeros up to whole tiles. `source` says
     which pair of a row stands at a place."""
-    width = weights.cut.groups * GROUP
+    weights, n, padded_rows = epilogue.weights, epilogue.n, stage.padded(epilogue.n)
+    width = weights.inputs
     rounded = T.alloc_buffer((padded_rows, width // 2), "uint32")
 
     def round_pair(i: Expr) -> None:
@@ -136,7 +144,7 @@ class ManyRows:
         self.warp_features = stage.features // WARPS_ACROSS
         self.down = tirx.floordiv(self.at.warp, WARPS_ACROSS) * self.warp_rows
         self.across = tirx.floormod(self.at.warp, WARPS_ACROSS) * self.warp_features
-        self.steps = weights.cut.groups * 4 // stage.x_vectors
+        self.steps = weights.inputs // weights.unit * 4 // stage.x_vectors
         self.shared = T.alloc_buffer((stages * stage.vectors,), "uint32x4", scope="shared.dyn")
         self._start()
 
@@ -211,7 +219,8 @@ class ManyRows:
         return read
 
     def _multiply(self, step: Expr) -> None:
-        slot, per_load = self._slot(step), self.weights.groups_per_load
+        slot, per_load = self._slot(step), self.weights.units_per_load
+        row_scales = self._row_scales(step)
         features = range(self.warp_features // COLUMNS)
         lines = [self.across + tile * COLUMNS + self.at.g for tile in features]
         for load in range(self.stage.weight_vectors // 4):
@@ -219,17 +228,22 @@ class ManyRows:
             loaded = [self._read(place) for place in places]
             number = step * (self.stage.weight_vectors // 4) + load
             scales = [self._scales(tile, number) for tile in features]
-            for group in range(per_load):
-                right = [self.weights.group(fragment, group) for fragment in loaded]
-                factors = [2 * [self.weights.scale(two, group) for two in tile] for tile in scales]
-                vector = (load * per_load + group) * 4 + self.at.t
+            for unit in range(per_load):
+                right = [self.weights.fragment(fragment, unit) for fragment in loaded]
+                factors = [2 * [self.weights.scale(two, unit) for two in tile] for tile in scales]
+                vector = (load * per_load + unit) * 4 + self.at.t
                 for tile, row_sums in enumerate(self.sums):
                     line = self.down + tile * ROWS + self.at.g
                     upper, lower = (
                         self._read(slot + self._x_place(row, vector)) for row in (line, line + 8)
                     )
                     for sums, fragment, four in zip(row_sums, right, factors, strict=True):
-                        add_product(self.weights, sums, (upper, lower), fragment, four)
+                        scaled = four or row_scales[tile]
+                        add_product(self.weights, sums, (upper, lower), fragment, scaled)
+
+    def _row_scales(self, step: Expr) -> list[list[Expr]]:
+        """For each tile of rows what a lane's four sums are multiplied by, if x has scales."""
+        return [[] for _ in self.sums]
 
     def _scales(self, tile: int, load: Expr) -> list[Buffer]:
         """The scales of the two features of a lane's sums, or nothing."""

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from ingot.compile.kernels.cuda_ir import launch, let
+from ingot.compile.kernels.cuda_ir import let
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue
 from ingot.compile.kernels.matmul.cuda_many_rows import (
-    THREADS,
     ManyRows,
     Stage,
+    multiply_tiles,
     round_rows,
 )
 from ingot.compile.kernels.tensor_core import (
@@ -30,42 +30,37 @@ from ingot.compile.kernels.tensor_core import (
     LANE_WORDS,
     ROWS,
     SHORT,
+    UNIT_WORDS,
     emit,
     pointer,
     words,
     zeros,
 )
-from ingot.compile.kernels.vector_ir import Buffer, Expr, T, ceil_div, index
+from ingot.compile.kernels.vector_ir import Buffer, Expr, T, index
 from ingot.targets import Target
 
 # Rows are what the instruction has columns, features what two warpgroups have rows.
 ROWS_TILE, FEATURES_TILE = 128, 128
 SUMS = ROWS_TILE // COLUMNS * 4  # of a lane: two features by two rows in every 8 of x
-GROUP_WORDS = 4 * LANE_WORDS  # pairs of one group of inputs
 
 
 def multiply_by_warpgroups(target: Target, x: Buffer, epilogue: Epilogue) -> None:
     """Emit the kernel that rounds x and the one that multiplies, for any n."""
-    weights, n = epilogue.weights, epilogue.n
-    bands = ceil_div(n, ROWS_TILE)
-    rounded = round_rows(weights, n, bands * ROWS_TILE, x, _dealt)
-    stage = Stage.of(weights, ROWS_TILE, FEATURES_TILE)
-    stages = stage.fitting(target)
-    blocks = index(-(-weights.spec.out_features // FEATURES_TILE))
-    with launch(blocks, THREADS, bands) as (block, band, thread):
-        Warpgroups(stage, stages, rounded, epilogue, block, band, thread).run()
+    stage = Stage.of(epilogue.weights, ROWS_TILE, FEATURES_TILE)
+    rounded = round_rows(stage, x, epilogue, dealt)
+    multiply_tiles(Warpgroups, stage, target, rounded, epilogue)
 
 
-def _dealt(place: Expr) -> Expr:
-    """Lane t has pairs 4t to 4t + 3 of a group: the first of all lanes come first."""
-    start = place - tirx.floormod(place, GROUP_WORDS)
-    place = tirx.floormod(place, GROUP_WORDS)
+def dealt(place: Expr) -> Expr:
+    """Lane t has words 4t to 4t + 3 of a unit: the first of all lanes come first."""
+    start = place - tirx.floormod(place, UNIT_WORDS)
+    place = tirx.floormod(place, UNIT_WORDS)
     return start + tirx.floormod(place, 4) * LANE_WORDS + tirx.floordiv(place, 4)
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One group of inputs: the words of both of a lane's features, where x is, the scales."""
+    """One unit of inputs: the words of both of a lane's features, where x is, the scales."""
 
     upper: Buffer
     lower: Buffer
@@ -80,7 +75,11 @@ class Warpgroups(ManyRows):
         warp_features = self.at.warp * ROWS  # two warpgroups have 64 features each, in order
         self.line = let(warp_features + self.at.g, "int32")
         self.lane_sums = zeros(SUMS)
-        self.part = words(SUMS, "float32") if self.weights.has_group_scales else self.lane_sums
+        self.part = words(SUMS, "float32") if self._has_parts() else self.lane_sums
+
+    def _has_parts(self) -> bool:
+        """Whether sums of some inputs are scaled before they are added to the others."""
+        return self.weights.has_group_scales
 
     def _hand_over(self) -> None:
         emit("share_with_tensor_cores")
@@ -96,12 +95,8 @@ class Warpgroups(ManyRows):
 
     def _multiply(self, step: Expr) -> None:
         slot = self._slot(step)
-        pieces = [
-            piece
-            for load in range(self.stage.weight_vectors // 4)
-            for piece in self._pieces(slot, step, load)
-        ]
-        if not self.weights.has_group_scales:
+        pieces = self._all_pieces(slot, step)
+        if not self._has_parts():
             self._sum_up(slot, pieces, adds=True)
             return
         for piece in pieces:
@@ -110,9 +105,16 @@ class Warpgroups(ManyRows):
                 scaled = self.part[i] * piece.scales[i % 4 // 2]
                 T.buffer_store(self.lane_sums, self.lane_sums[i] + scaled, [i])
 
+    def _all_pieces(self, slot: Expr, step: Expr) -> list[Piece]:
+        return [
+            piece
+            for load in range(self.stage.weight_vectors // 4)
+            for piece in self._pieces(slot, step, load)
+        ]
+
     def _pieces(self, slot: Expr, step: Expr, load: int) -> list[Piece]:
-        """The groups of one load of 16 bytes for each of a lane's features."""
-        per_load = self.weights.groups_per_load
+        """The units of one load of 16 bytes for each of a lane's features."""
+        per_load = self.weights.units_per_load
         lines = (self.line, self.line + 8)
         loaded = [
             self._read(slot + self._weight_place(line, load * 4 + self.at.t)) for line in lines
@@ -124,12 +126,12 @@ class Warpgroups(ManyRows):
             scales = [self.weights.load_scales(feature, number) for feature in features]
         return [
             Piece(
-                self.weights.group(loaded[0], group),
-                self.weights.group(loaded[1], group),
-                tirx.const((load * per_load + group) * 4, "int32"),
-                [self.weights.scale(two, group) for two in scales],
+                self.weights.fragment(loaded[0], unit),
+                self.weights.fragment(loaded[1], unit),
+                tirx.const((load * per_load + unit) * 4, "int32"),
+                [self.weights.scale(two, unit) for two in scales],
             )
-            for group in range(per_load)
+            for unit in range(per_load)
         ]
 
     def _sum_up(self, slot: Expr, pieces: list[Piece], *, adds: bool) -> None:
@@ -139,12 +141,12 @@ class Warpgroups(ManyRows):
             emit("hold", pointer(piece.upper, 0))
             emit("hold", pointer(piece.lower, 0))
         emit("warpgroup_arrive", sums)
-        for piece in pieces:
+        for number, piece in enumerate(pieces):
             for s in range(2):
                 halves = (piece.upper, piece.lower)
                 left = [half[2 * s + i] for i in range(2) for half in halves]
                 place = slot + self._x_place(tirx.const(0, "int32"), piece.vector + 2 * s)
-                is_more = tirx.const(int(adds or s > 0), "int32")
+                is_more = tirx.const(int(adds or number + s > 0), "int32")
                 name = f"warpgroup_multiply_{SHORT[self.weights.dtype]}"
                 emit(name, sums, *left, pointer(self.shared, place), is_more)
         emit("warpgroup_wait", sums)

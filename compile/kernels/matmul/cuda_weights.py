@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ingot.compile.kernels.cuda_ir import let
 from ingot.compile.kernels.matmul.spec import (
+    GROUP,
     Layout,
     LinearSpec,
     effective_activations,
@@ -35,17 +36,35 @@ class Weights:
         return self.spec.format.bits
 
     @property
-    def groups_per_load(self) -> int:
-        return groups_per_load(self.spec.format)
+    def unit(self) -> int:
+        """The inputs that are multiplied at once: a lane has four words of them."""
+        return 2 * GROUP if self.dtype == "float8" else GROUP
+
+    @property
+    def inputs_per_load(self) -> int:
+        return GROUP * groups_per_load(self.spec.format)
+
+    @property
+    def units_per_load(self) -> int:
+        return self.inputs_per_load // self.unit
+
+    @property
+    def inputs(self) -> int:
+        """Those of a row, with what pads it."""
+        return self.cut.groups * GROUP
 
     @property
     def loads(self) -> int:
         """Loads of four lanes along a row."""
-        return self.cut.groups // self.groups_per_load
+        return self.inputs // self.inputs_per_load
 
     @property
     def has_group_scales(self) -> bool:
         return bool(self.spec.format.group_size)
+
+    @property
+    def has_row_scale(self) -> bool:
+        return self.spec.format.is_quantized and not self.has_group_scales
 
     def pointer(self, row: Expr, load: Expr, t: Expr) -> Expr:
         """Where lane t's 16 bytes of a load are."""
@@ -53,20 +72,21 @@ class Weights:
             return pointer(self.packed[0], row, load * 32 + t * 8)
         return pointer(self.packed[0], row, load, t, 0, 0)
 
-    def group(self, loaded: Buffer, number: int) -> Buffer:
-        """A lane's fragment words of one of the load's groups; integers without their scale."""
-        if self.bits == 16:
+    def fragment(self, loaded: Buffer, number: int) -> Buffer:
+        """A lane's words of one of the load's units; without their scale."""
+        if self.bits == 16 or self.dtype == "float8":
             return loaded
         wide = words(LANE_WORDS)
         if self.bits == 8:
-            emit("widen_q8", pointer(wide, 0), loaded[2 * number], loaded[2 * number + 1])
+            name = "widen_f8" if self.spec.format.code == "f8" else "widen_q8"
+            emit(name, pointer(wide, 0), loaded[2 * number], loaded[2 * number + 1])
         else:
             emit("widen_q4", pointer(wide, 0), loaded[number])
         return wide
 
     def load_scales(self, row: Expr, load: Expr) -> Buffer:
-        """The scales of a load's groups, two in a word."""
-        count = self.groups_per_load
+        """The scales of a load's groups, which are its units, two in a word."""
+        count = self.units_per_load
         loaded = words(count // 2)
         place = pointer(self.packed[1], row, load * count)
         emit(f"load{2 * count}", pointer(loaded, 0), place)
@@ -78,5 +98,5 @@ class Weights:
 
     def row_scale(self, row: Expr) -> Expr:
         """The scale of a whole row."""
-        assert self.spec.format.code == "q8"
+        assert self.has_row_scale
         return self.packed[1][row, 0]

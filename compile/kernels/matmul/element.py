@@ -104,6 +104,8 @@ def _tensor_core_element(format: WeightFormat, packed: list[Buffer], row: Expr, 
     together = groups_per_load(format)
     lane, at = tirx.floordiv(inside, 8), tirx.floormod(inside, 8)
     place = (row, tirx.floordiv(group, together), lane, tirx.floormod(group, together))
+    if format.code == "f8":
+        return _float8(weight[(*place, at)]) * packed[1][row, 0]
     if format.bits == 8:
         integer = tirx.Cast("int32", weight[(*place, at)])
     else:
@@ -113,3 +115,12 @@ def _tensor_core_element(format: WeightFormat, packed: list[Buffer], row: Expr, 
         integer = (shifted & tirx.const(15, "int32")) - tirx.const(8, "int32")
     scale = packed[1][row, group if format.group_size else 0]
     return tirx.Cast("float32", integer) * tirx.Cast("float32", scale)
+
+
+def _float8(byte: Expr) -> Expr:
+    """The float32 value of an e4m3 number."""
+    wide = tirx.Cast("uint32", byte)
+    sign = (wide & tirx.const(0x80, "uint32")) << tirx.const(24, "uint32")
+    # Exponent and mantissa where float32 has them: too small by the difference of the biases.
+    magnitude = (wide & tirx.const(0x7F, "uint32")) << tirx.const(20, "uint32")
+    return tirx.reinterpret("float32", sign | magnitude) * tirx.const(2.0**120, "float32")

@@ -1,4 +1,4 @@
-"""Turn rows of a float32 weight matrix into symmetric integers and their scales.
+"""Turn rows of a float32 weight matrix into symmetric integers, or 8-bit floats, and their scales.
 
 A scale is rounded to float16 before the integers are chosen, so the stored pair is the best for
 the scale that the kernel will really use. A float16 scale costs half a bit a weight in groups of 32
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ingot.compile.kernels.matmul.float8 import LARGEST, float32_to_e4m3
 from ingot.compile.kernels.matmul.scale_search import (
     Codes,
     Floats,
@@ -72,6 +73,18 @@ def quantize(weight: Floats, format: WeightFormat) -> Quantized:
     rounded = np.empty_like(grouped)
     round_to_codes(grouped, invert_scales(scale)[:, :, None], codes, rounded)
     return Quantized(rounded.astype(np.int8).reshape(rows, padded), scale)
+
+
+def quantize_float8(weight: Floats) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The bits of e4m3 numbers `[rows, in]`, and each row's scale `[rows, 1]`.
+
+    The largest number is that of the row. No other scale is searched for: a float's error is a
+    share of its own, whatever the scale.
+    """
+    check_finite(weight)
+    largest = np.abs(weight).max(-1, keepdims=True, initial=0.0)
+    scale = (largest / np.float32(LARGEST)).astype(np.float32)
+    return float32_to_e4m3(weight * invert_scales(scale)), scale
 
 
 def check_finite(weight: Floats) -> None:

@@ -26,10 +26,11 @@ multipliers of its four groups, the first one lowest. Groups are padded to whole
 
 `tensor` layouts (a GPU's tensor cores), `[out, ...]`. The four lanes of a warp that share a row
 each take 8 inputs of a group, and load 16 bytes: 1 group of 16-bit weights, 2 of 8-bit, 4 of 4-bit
-ones. Groups are padded to whole loads, two at least. `scale [out, groups]`, for q8 `[out, 1]`:
+ones. Groups are padded to whole loads, two at least, for f8 to whole runs of activations that
+share a scale. `scale [out, groups]`, for q8 and f8 `[out, 1]`:
 
     f16, bf16       weight [out, 32*groups]
-    q8, q8_g32      weight [out, groups/2, 4 lanes, 2 groups, 8]
+    q8, q8_g32, f8  weight [out, groups/2, 4 lanes, 2 groups, 8]
     q4_s128         weight [out, groups/4, 4 lanes, 4 groups, 4]  inputs 0 2, 4 6, 1 3, 5 7 of the 8
 """
 
@@ -42,8 +43,10 @@ from ingot.compile.kernels.bfloat16_dot import has_bfloat16_dot
 from ingot.compile.schemes import WeightFormat
 from ingot.targets.target import Target
 
-Activations = Literal["float32", "float16", "bfloat16", "int8"]
+Activations = Literal["float32", "float16", "bfloat16", "int8", "float8"]
 
+# Of GPUs whose tensor cores multiply 8-bit floats (e4m3) as they are.
+FLOAT8_FEATURE = "e4m3_products"
 # Inputs that share one weight scale in the group formats.
 GROUP = 32
 # A superblock's word: its scale, above it the multipliers of its groups.
@@ -116,10 +119,13 @@ def effective_activations(spec: LinearSpec, target: Target) -> Activations:
     product of byte pairs serves 4-bit weights only: it sums to int16, where 8-bit weights would
     overflow.
     Tensor cores take both operands in 16 bits: float16 for float16 weights, bfloat16 for others,
-    whose integers it holds exactly and whose range no activation leaves.
+    whose integers it holds exactly and whose range no activation leaves. Some multiply 8-bit
+    floats as they are.
     bfloat16 weights are multiplied with bfloat16 activations where a CPU does two at once.
     """
     if has_tensor_layout(spec, target):
+        if spec.format.code == "f8" and target.has(FLOAT8_FEATURE):
+            return "float8"
         return "float16" if spec.format.code == "f16" else "bfloat16"
     if spec.format.code == "bf16" and has_bfloat16_dot(target):
         return "bfloat16"
@@ -172,6 +178,13 @@ def groups_per_load(format: WeightFormat) -> int:
     return 16 // format.bits
 
 
+def _groups_of_a_step(format: WeightFormat) -> int:
+    """Groups that the kernels for tensor cores go on by."""
+    if format.code == "f8":
+        return format.activation_run // GROUP
+    return max(2, groups_per_load(format))
+
+
 def layout(spec: LinearSpec, target: Target) -> Layout:
     """Cut `spec` into blocks for the vector registers of `target`."""
     assert spec.format.group_size in (0, GROUP), spec.format
@@ -179,7 +192,7 @@ def layout(spec: LinearSpec, target: Target) -> Layout:
     block = max(1, target.float32_lanes * VECTORS)
     tensor = has_tensor_layout(spec, target)
     groups = -(-spec.in_features // GROUP)
-    whole = max(2, groups_per_load(spec.format)) if tensor else together
+    whole = _groups_of_a_step(spec.format) if tensor else together
     pairs = -(-spec.in_features // 2)
     if has_bfloat16_tiles(target):
         pairs = -(-pairs // PAIRS_OF_TILE) * PAIRS_OF_TILE
@@ -230,7 +243,8 @@ def _tensor_core_tensors(spec: LinearSpec, cut: Layout) -> tuple[PackedTensor, .
         return (PackedTensor("weight", dtype, (rows, cut.groups * GROUP)),)
     together = groups_per_load(spec.format)
     shape = (rows, cut.groups // together, 4, together, spec.format.bits)
-    weight = PackedTensor("weight", "int8" if spec.format.bits == 8 else "uint8", shape)
+    is_int8 = spec.format.bits == 8 and spec.format.code != "f8"
+    weight = PackedTensor("weight", "int8" if is_int8 else "uint8", shape)
     if spec.format.group_size:
         return (weight, PackedTensor("scale", "float16", (rows, cut.groups)))
     return (weight, PackedTensor("scale", "float32", (rows, 1)))

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingot.compile.kernels.matmul.bfloat16 import bfloat16_to_float32, float32_to_bfloat16
-from ingot.compile.kernels.matmul.quantize import check_float16, quantize
+from ingot.compile.kernels.matmul.float8 import e4m3_to_float32
+from ingot.compile.kernels.matmul.quantize import check_float16, quantize, quantize_float8
 from ingot.compile.kernels.matmul.scale_search import Floats
 from ingot.compile.kernels.matmul.spec import GROUP, Layout, LinearSpec, groups_per_load
 
@@ -31,6 +32,9 @@ def pack_for_tensor_cores(rows: Floats, spec: LinearSpec, cut: Layout) -> tuple[
         return (rows.astype(np.float16),)
     if code == "bf16":
         return (float32_to_bfloat16(rows),)
+    if code == "f8":
+        bits, scale = quantize_float8(rows)
+        return _swap_groups_and_lanes(bits, cut, groups_per_load(spec.format)), scale
     quantized = quantize(rows, spec.format)
     lanes = _swap_groups_and_lanes(quantized.integers, cut, groups_per_load(spec.format))
     if spec.format.bits == 4:
@@ -51,13 +55,15 @@ def unpack_for_tensor_cores(packed: tuple[Array, ...], spec: LinearSpec, cut: La
             codes = np.stack((weight & 15, weight >> 4), axis=-1).reshape(*weight.shape[:-1], -1)
             weight = np.empty(codes.shape, np.int8)
             weight[..., CODE_INPUTS] = codes.astype(np.int8) - 8
-        integers = weight.swapaxes(2, 3).reshape(len(weight), packed[1].shape[1], -1)
-        scaled = integers.astype(np.float32) * packed[1].astype(np.float32)[:, :, None]
+        numbers = weight.swapaxes(2, 3).reshape(len(weight), packed[1].shape[1], -1)
+        is_float = spec.format.code == "f8"
+        steps = e4m3_to_float32(numbers) if is_float else numbers.astype(np.float32)
+        scaled = steps * packed[1].astype(np.float32)[:, :, None]
         values = scaled.reshape(len(weight), -1)
     return np.ascontiguousarray(values[:, : spec.in_features])
 
 
-def _swap_groups_and_lanes(integers: NDArray[np.int8], cut: Layout, together: int) -> Array:
+def _swap_groups_and_lanes(integers: Array, cut: Layout, together: int) -> Array:
     """`[rows, in]` to `[rows, loads, lanes, groups of one load, inputs of one lane]`."""
     shape = (len(integers), cut.groups // together, together, LANES, LANE_INPUTS)
     return np.ascontiguousarray(integers.reshape(shape).swapaxes(2, 3))

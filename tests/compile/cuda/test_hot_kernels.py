@@ -16,7 +16,7 @@ from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
 from ingot.compile.kernels.rope.spec import RopeSpec
 from ingot.compile.kernels.sampling.sample import SampleSpec
 from ingot.compile.schemes import FORMATS
-from ingot.targets import load_targets
+from ingot.targets import Target, load_targets
 from tests.compile.cuda.disassembly import Instructions, disassemble
 from tests.compile.cuda.test_compilers import need
 
@@ -51,29 +51,59 @@ ON_BOTH = pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
     ("format", "multiply"), [("f16", "HMMA.16816.F32"), ("q4_s128", "HMMA.16816.F32.BF16")]
 )
 def test_linear(format: str, multiply: str, gate: str, arch: str, tmp_path: Path) -> None:
+    check_linear(format, multiply, gate, TARGET, arch, tmp_path)
+
+
+@pytest.mark.parametrize("gate", ["", "silu"])
+@pytest.mark.parametrize(
+    ("target", "arch", "multiply"),
+    [
+        ("cuda:sm_89", "sm_89", "QMMA.16832.F32.E4M3.E4M3"),
+        # What sm_90 makes of the same instruction: it has 8-bit floats in wgmma alone.
+        ("cuda:sm_89", "sm_90", "HMMA.16816.F32"),
+        ("cuda:sm_90", "sm_90", "HMMA.16816.F32.BF16"),
+    ],
+)
+def test_linear_of_8_bit_floats(
+    target: str, arch: str, multiply: str, gate: str, tmp_path: Path
+) -> None:
+    check_linear("f8", multiply, gate, load_targets()[target], arch, tmp_path)
+
+
+def check_linear(
+    format: str, multiply: str, gate: str, target: Target, arch: str, folder: Path
+) -> None:
+    """Three kernels for few rows, one that rounds and one for many."""
     spec = LinearSpec(256, 640, FORMATS[format], "int8", False, gate)
-    code = compile_kernel(build_kernel("matmul", spec, TARGET), arch, tmp_path)
+    code = compile_kernel(build_kernel("matmul", spec, target), arch, folder)
     name = f"linear_{format}_{gate}_kernel" if gate else f"linear_{format}_kernel"
     *few, rounding, many = (f"{name}{end}" for end in ("", "_1", "_2", "_3", "_4"))
     assert set(code) == {*few, rounding, many}
-    assert kernels_with("HMMA", code) == {*few, many}
+    kind = multiply.partition(".")[0]
+    assert kernels_with(kind, code) == {*few, many}
     # All of them of the weights' type; bfloat16's name is longer than float16's.
-    assert all(code[kernel][multiply] == code[kernel].of("HMMA") for kernel in (*few, many))
+    for kernel in (*few, many):
+        assert code[kernel][multiply] == code[kernel].of("HMMA") + code[kernel].of("QMMA") > 0
     assert kernels_with(READ_ONCE, code) == set(few)
     assert kernels_with(COPY_ASIDE, code) == {many}
 
 
 @pytest.mark.parametrize(
     ("format", "multiply"),
-    [("f16", "HGMMA.64x128x16.F32"), ("q4_s128", "HGMMA.64x128x16.F32.BF16")],
+    [
+        ("f16", "HGMMA.64x128x16.F32"),
+        ("q4_s128", "HGMMA.64x128x16.F32.BF16"),
+        ("f8", "QGMMA.64x128x32.F32.E4M3.E4M3"),
+    ],
 )
 def test_linear_by_warpgroups(format: str, multiply: str, tmp_path: Path) -> None:
     target = load_targets()["cuda:sm_90a"]
     spec = LinearSpec(256, 640, FORMATS[format], "int8", False, "silu")
     code = compile_kernel(build_kernel("matmul", spec, target), target.cuda_arch, tmp_path)
     many = f"linear_{format}_silu_kernel_4"
-    assert kernels_with("HGMMA", code) == {many} == kernels_with(COPY_ASIDE, code)
-    assert code[many][multiply] == code[many].of("HGMMA") and not code[many].of("HMMA")
+    kind = multiply.partition(".")[0]
+    assert kernels_with(kind, code) == {many} == kernels_with(COPY_ASIDE, code)
+    assert code[many][multiply] == code[many].of(kind) and not code[many].of("HMMA")
     # Tensor cores see what the threads' copies brought.
     assert code[many].of("FENCE.VIEW.ASYNC")
 

@@ -7,12 +7,15 @@ import pytest
 
 from ingot.compile.kernels import matmul
 from ingot.compile.kernels.embedding import EmbeddingSpec, reference
-from ingot.compile.schemes import FORMATS
+from ingot.compile.schemes import FORMATS, formats_for
 from ingot.targets import detect_cpu, load_targets
 from tests.compile.kernels.conftest import compile_op
 
 TARGETS = load_targets()
-CASES = list(itertools.product(FORMATS, ("cpu:x86-64-v3", "cpu:znver4", "cuda:sm_90")))
+CASES = [
+    *itertools.product(formats_for("cpu"), ("cpu:x86-64-v3", "cpu:znver4")),
+    *itertools.product(formats_for("cuda"), ("cuda:sm_90",)),
+]
 
 
 @pytest.mark.parametrize(("code", "target_name"), CASES)

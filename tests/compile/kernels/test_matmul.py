@@ -11,7 +11,7 @@ from ingot.compile.kernels import matmul
 from ingot.compile.kernels.activation.reference import reference as activation_reference
 from ingot.compile.kernels.matmul import LinearSpec, reference
 from ingot.compile.kernels.matmul.cuda import row_limits
-from ingot.compile.schemes import FORMATS
+from ingot.compile.schemes import FORMATS, formats_for
 from ingot.targets import Target, detect_cpu, load_targets
 from tests.compile.kernels.conftest import compile_kernel, compile_op
 from tests.tolerances import assert_close
@@ -24,10 +24,11 @@ ROWS = (0, 1, 2, 3, 5, 8, 17, 33, 250)
 GPU_SIZES, GPU_ROWS = ((31, 37), (100, 300)), (0, 1, 3, 9, 17, 130)
 TARGETS = load_targets()
 CASES = [
-    *itertools.product(("cpu:x86-64-v3", "cpu:znver4"), FORMATS, ("float32",)),
+    *itertools.product(("cpu:x86-64-v3", "cpu:znver4"), formats_for("cpu"), ("float32",)),
     *itertools.product(("cpu:znver4",), ("q8", "q8_g32", "q4_s128"), ("int8",)),
     *itertools.product(("cpu:x86-64-v3", "cpu:x86-64-v4"), ("q4_s128",), ("int8",)),
-    *itertools.product(("cuda:sm_90",), FORMATS, ("int8",)),
+    *itertools.product(("cuda:sm_90",), formats_for("cuda"), ("int8",)),
+    ("cuda:sm_89", "f8", "float8"),
 ]
 
 
@@ -121,8 +122,8 @@ def test_linear_compiles_for_other_targets(target_name: str, code: str) -> None:
     ],
 )
 def test_int8_is_used_where_an_instruction_gains_by_it(target_name: str, used: set[str]) -> None:
-    for code, format in FORMATS.items():
-        spec = LinearSpec(64, 64, format, "int8", False)
+    for code in formats_for("cpu"):
+        spec = LinearSpec(64, 64, FORMATS[code], "int8", False)
         really = matmul.effective_activations(spec, TARGETS[target_name])
         assert (really == "int8") == (code in used), code
 

@@ -12,13 +12,14 @@ from ingot.compile.kernels.matmul.packing import (
     float32_to_bfloat16,
 )
 from ingot.compile.kernels.matmul.quantize import quantize
-from ingot.compile.schemes import FORMATS
+from ingot.compile.schemes import FORMATS, formats_for
 from ingot.errors import CompileError
 from ingot.targets import load_targets
 
 TARGETS = load_targets()
 CASES = [
-    *itertools.product(FORMATS, ("cpu:x86-64-v3", "cpu:znver4", "cuda:sm_80")),
+    *itertools.product(formats_for("cpu"), ("cpu:x86-64-v3", "cpu:znver4")),
+    *itertools.product(formats_for("cuda"), ("cuda:sm_80",)),
     ("bf16", "cpu:sapphirerapids"),  # padded to whole matrix tiles
 ]
 
@@ -45,7 +46,7 @@ def test_unpack_gives_back_what_is_stored(
 @pytest.mark.parametrize("code", FORMATS)
 def test_transposed_weight(code: str) -> None:
     """The transposition of a weight that is stored `[in, out]` is a view."""
-    target = TARGETS["cpu:znver4"]
+    target = TARGETS["cpu:znver4" if code in formats_for("cpu") else "cuda:sm_90"]
     spec = LinearSpec(48, 96, FORMATS[code], "int8", False)
     weight = random_weight(48, 96)
     view = np.ascontiguousarray(weight.T).T
@@ -118,7 +119,7 @@ def test_groups_of_a_superblock_may_differ() -> None:
 def test_zeros_and_tiny_weights_do_not_divide_by_zero() -> None:
     weight = np.zeros((2, 64), np.float32)
     weight[1] = 1e-30
-    for code in ("q8", "q8_g32", "q4_s128"):
+    for code in ("q8", "q8_g32", "q4_s128", "f8"):
         with np.errstate(all="raise", under="ignore"):
             stored = reference.round_weight(weight, FORMATS[code])
         assert np.abs(stored - weight).max() <= 1.001e-30

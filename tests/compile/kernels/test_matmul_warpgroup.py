@@ -24,8 +24,9 @@ def float32(*shape: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-# Sums that take no scale, a row's and a group's; what else there is differs in the packing alone.
-@pytest.mark.parametrize("code", ["f16", "q8", "q4_s128"])
+# Sums that take no scale, a row's, a group's and one of x; other formats are packed differently, no
+# more.
+@pytest.mark.parametrize("code", ["f16", "q8", "q4_s128", "f8"])
 def test_linear_is_its_reference(code: str) -> None:
     spec = LinearSpec(FEATURES, INPUTS, FORMATS[code], "int8", True)
     weight, bias = float32(FEATURES, INPUTS, seed=1), float32(FEATURES, seed=2)
@@ -43,10 +44,11 @@ def test_linear_is_its_reference(code: str) -> None:
         np.testing.assert_array_equal(got, whole[:n])
 
 
-def test_a_gate_is_applied_to_the_same_sums() -> None:
+@pytest.mark.parametrize("code", ["q4_s128", "f8"])
+def test_a_gate_is_applied_to_the_same_sums(code: str) -> None:
     n, runs, run = 66, 3, matmul.gate_run(TARGET)
     rows = 2 * runs * run
-    plain = LinearSpec(rows, 96, FORMATS["q4_s128"], "int8", False)
+    plain = LinearSpec(rows, 96, FORMATS[code], "int8", False)
     gated = replace(plain, gate="silu")
     packed = matmul.pack(float32(rows, 96, seed=1), plain, TARGET)
     x = float32(n, 96, seed=3)

@@ -54,6 +54,13 @@ def test_kept_tensors_of_fewer_bits_widen_the_bounds() -> None:
     assert bounds_for(record("w4", lm_head="f32")) == BOUNDS["w4"]
 
 
+def test_short_sums_widen_the_bounds() -> None:
+    ada = ["e4m3_products"]
+    assert bounds_for(record("f8"), ada) == bounds_for(record("f16", lm_head="f8"), ada)
+    assert bounds_for(record("f8"), ada).best > BOUNDS["f8"].best
+    assert bounds_for(record("w8"), ada) == BOUNDS["w8"]
+
+
 @pytest.mark.parametrize("code", FORMATS)
 def test_every_format(code: str) -> None:
     assert bounds_for(record("f32", lm_head=code)).max_error >= BOUNDS["f32"].max_error

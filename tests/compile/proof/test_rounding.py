@@ -80,6 +80,8 @@ def test_a_tied_table_has_the_format_of_the_head() -> None:
         ("w8", SM90, "bfloat16"),
         ("bf16", ZEN4, "bfloat16"),
         ("f16", SM90, "float16"),
+        ("f8", SM90, "bfloat16"),
+        ("f8", "cuda:sm_89", "float8"),
         ("f32", SM90, "float32"),
     ],
 )
