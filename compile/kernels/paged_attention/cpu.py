@@ -98,6 +98,6 @@ def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
         with bfloat16_functions(target) if pairs else nullcontext():
             with T.parallel(num_blocks * kv_heads * split) as item:
                 blocks.attend(item, splits, prefill, decode)
-        with otherwise_if(splits > 1), T.parallel(n) as row:
-            merger.merge_row(row)
+        with otherwise_if(splits > 1), T.parallel(n * heads) as item:
+            merger.merge_row(tirx.floordiv(item, heads), tirx.floormod(item, heads))
     return k.function

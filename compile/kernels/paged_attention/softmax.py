@@ -131,9 +131,10 @@ class SpanMerger:
     def _partial_row(self, token: Expr, head: Expr, span: Expr) -> Expr:
         return let((token * self._spec.num_heads + head) * self._num_spans + span, 1, "int64")
 
-    def merge_row(self, token: Expr) -> None:
-        """Merge the spans of all heads of one token, in the order that one core would."""
+    def merge_row(self, token: Expr, head: Expr) -> None:
+        """Merge the spans of one head of one token, in the order that one core would."""
         offsets, spec = self._tensors.query_offsets, self._spec
+        token, head = let(token, 1, "int64"), let(head, 1, "int64")
         with otherwise_if(token < index(offsets[self._rows.num_sequences])):
             sequence = self._rows.last_at_most(token, lambda s: index(offsets[s]))
             after = index(offsets[sequence + 1]) - token
@@ -142,11 +143,10 @@ class SpanMerger:
             begin = let(tirx.floordiv(self._rows.first_key(position), SPAN_TOKENS), 1, "int64")
             end = let(ceil_div(self._rows.end_key(position, sequence), SPAN_TOKENS), 1, "int64")
             whole = Softmax.allocate(1, spec.value_dim, self._lanes, total_lanes=1)
-            with T.serial(index(spec.num_heads)) as head:
-                whole.clear()
-                with T.serial(end - begin) as i:
-                    where = self._partial_row(token, head, begin + i)
-                    part_maximum = self._partials[where, spec.value_dim]
-                    part_total = self._partials[where, spec.value_dim + 1]
-                    self.merge(whole, index(0), part_maximum, part_total, self._partials, where)
-                self.finish(whole, index(0), token, head, position)
+            whole.clear()
+            with T.serial(end - begin) as i:
+                where = self._partial_row(token, head, begin + i)
+                part_maximum = self._partials[where, spec.value_dim]
+                part_total = self._partials[where, spec.value_dim + 1]
+                self.merge(whole, index(0), part_maximum, part_total, self._partials, where)
+            self.finish(whole, index(0), token, head, position)
