@@ -1,6 +1,5 @@
-"""The linear layer: what it means, how its weights are packed, and its CPU kernel."""
+"""The linear layer: what it is, and how its weights are packed. Kernels are in a file a target."""
 
-from ingot.compile.kernels.matmul.cpu import build
 from ingot.compile.kernels.matmul.packing import pack, unpack
 from ingot.compile.kernels.matmul.spec import (
     LinearSpec,
@@ -14,7 +13,6 @@ from ingot.compile.kernels.matmul.spec import (
 __all__ = [
     "LinearSpec",
     "PackedTensor",
-    "build",
     "can_gate",
     "effective_activations",
     "gate_run",

@@ -9,8 +9,8 @@ from tvm import tirx
 
 from ingot.compile.build import tvm_target
 from ingot.compile.fast_inspect import fast_inspect
-from ingot.compile.kernels import build_kernel, matmul
-from ingot.compile.kernels.matmul import LinearSpec
+from ingot.compile.kernels import build_kernel
+from ingot.compile.kernels.matmul import LinearSpec, cpu
 from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
 from ingot.compile.schemes import FORMATS
 from ingot.targets import Target, load_targets
@@ -58,7 +58,7 @@ fewer rows."""
 def assembly(target_name: str, code: str) -> str:
     target = TARGETS[target_name]
     spec = LinearSpec(64, 896, FORMATS[code], "int8", False)
-    return assembly_of(matmul.build(spec, target), target)
+    return assembly_of(cpu.build(spec, target), target)
 
 
 def assembly_of(function: tirx.PrimFunc, target: Target) -> str:

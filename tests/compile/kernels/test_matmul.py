@@ -9,7 +9,7 @@ import pytest
 
 from ingot.compile.kernels import matmul
 from ingot.compile.kernels.activation.reference import reference as activation_reference
-from ingot.compile.kernels.matmul import LinearSpec, reference
+from ingot.compile.kernels.matmul import LinearSpec, cpu, reference
 from ingot.compile.kernels.matmul.cuda import row_limits
 from ingot.compile.schemes import FORMATS, formats_for
 from ingot.targets import Target, detect_cpu, load_targets
@@ -108,7 +108,7 @@ def test_a_gate_is_applied_to_the_same_sums(
 )
 def test_linear_compiles_for_other_targets(target_name: str, code: str) -> None:
     target = TARGETS[target_name]
-    compile_kernel(matmul.build(LinearSpec(64, 96, FORMATS[code], "int8", False), target), target)
+    compile_kernel(cpu.build(LinearSpec(64, 96, FORMATS[code], "int8", False), target), target)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_rows_that_are_no_numbers_show(wide_target: Target) -> None:
     spec = LinearSpec(32, 96, FORMATS["q4_s128"], "int8", False)
     x = float32(4, 96, seed=3)
     x[1, 40], x[3, 95] = np.nan, np.inf
-    run = compile_kernel(matmul.build(spec, wide_target), wide_target)
+    run = compile_kernel(cpu.build(spec, wide_target), wide_target)
     packed = matmul.pack(float32(32, 96, seed=1), spec, wide_target)
     got = run(x, *packed, np.zeros((4, 32), np.float32))[-1]
     assert np.isfinite(got[[0, 2]]).all()
@@ -146,7 +146,7 @@ def test_pair_dot_holds_the_largest_sum(narrow_target: Target) -> None:
     weight = np.full((16, 64), 7.0, np.float32)
     weight[:, ::32] = -8.0  # makes the scale 1
     x = np.ones((3, 64), np.float32)
-    run = compile_kernel(matmul.build(spec, narrow_target), narrow_target)
+    run = compile_kernel(cpu.build(spec, narrow_target), narrow_target)
     packed = matmul.pack(weight, spec, narrow_target)
     got = run(x, *packed, np.empty((3, 16), np.float32))[-1]
     want = reference.linear(x, weight, None, spec.format, "int8")
@@ -160,7 +160,7 @@ def test_extreme_activations_stay_finite(wide_target: Target) -> None:
     x = np.zeros((3, 96), np.float32)
     x[0] = 1e-42
     x[1, 5] = 1e30
-    run = compile_kernel(matmul.build(spec, wide_target), wide_target)
+    run = compile_kernel(cpu.build(spec, wide_target), wide_target)
     packed = matmul.pack(weight, spec, wide_target)
     got = run(x, *packed, np.empty((3, 32), np.float32))[-1]
     really = matmul.effective_activations(spec, wide_target)

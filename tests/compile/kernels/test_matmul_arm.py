@@ -10,7 +10,7 @@ from tvm import tirx
 from tvm.ir import StringImm
 
 from ingot.compile.kernels import matmul
-from ingot.compile.kernels.matmul import LinearSpec, dot_instructions, reference
+from ingot.compile.kernels.matmul import LinearSpec, cpu, dot_instructions, reference
 from ingot.compile.kernels.matmul.cpu_dot import DotTiles
 from ingot.compile.kernels.vector_ir import Expr, T
 from ingot.compile.schemes import FORMATS
@@ -88,7 +88,7 @@ def test_four_lanes_are_the_reference(
     random: Any = np.random.default_rng(1)
     weight, x = (random.standard_normal((rows, 100), dtype=np.float32) for rows in (31, 33))
     bias = random.standard_normal(31, dtype=np.float32)
-    run = compile_kernel(matmul.build(spec, target), target)
+    run = compile_kernel(cpu.build(spec, target), target)
     assert emulated == ({intrinsic} if intrinsic else set())
     really = matmul.effective_activations(spec, target)
     want = reference.linear(x, weight, bias, spec.format, really)
