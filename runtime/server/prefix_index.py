@@ -64,11 +64,15 @@ class PrefixIndex:
             yield digest.digest()
 
 
-def rank_replicas(known: Mapping[str, int], busy: Mapping[str, int]) -> list[str]:
-    """The best first: most of the prompt known, then least to do.
+def rank_replicas(
+    known: Mapping[str, int], busy: Mapping[str, int], last: Mapping[str, int]
+) -> list[str]:
+    """The best first: most of the prompt known, then least to do, then not asked for the longest.
 
     A replica that has MAX_LEAD requests more than the least busy one comes last all the same: past
-    that, waiting costs more than computing a prompt anew. `busy` counts requests of each replica.
+    that, waiting costs more than computing a prompt anew. `busy` counts requests of each replica,
+    as far as that is known: of many that come at once, none is counted yet. `last` numbers the
+    times when each was chosen.
     """
     least = min(busy.values())
     return sorted(
@@ -77,5 +81,6 @@ def rank_replicas(known: Mapping[str, int], busy: Mapping[str, int]) -> list[str
             busy[replica] - least >= MAX_LEAD,
             -known.get(replica, 0),
             busy[replica],
+            last.get(replica, 0),
         ),
     )

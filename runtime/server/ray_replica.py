@@ -91,6 +91,8 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]
     def initialize_state(self) -> None:
         self._index = PrefixIndex()
         self._alive: frozenset[str] = frozenset()
+        self._last: dict[str, int] = {}  # the turn in which each was chosen
+        self._turn = 0
 
     async def choose_replicas(
         self,
@@ -103,6 +105,7 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]
             return []
         if self._alive - alive:
             self._index.forget_all_but(alive)
+            self._last = {name: turn for name, turn in self._last.items() if name in alive}
         self._alive = alive
         queues = self.replica_queue_len_cache
         busy = {name: queues.get(one.replica_id) or 0 for name, one in by_name.items()}
@@ -111,7 +114,9 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]
         if job is not None and job.options.prefix_cache:
             known = self._index.count_known(job.tokens, job.options.cache_salt, alive)
         # one rank for each: the first that takes the request gets it
-        return [[by_name[name]] for name in rank_replicas(known, busy)]
+        ranked = rank_replicas(known, busy, self._last)
+        self._last[ranked[0]] = self._turn = self._turn + 1
+        return [[by_name[name]] for name in ranked]
 
     def on_request_routed(
         self, pending_request: PendingRequest, replica_id: ReplicaID, result: object

@@ -52,6 +52,9 @@ def test_a_replica_that_is_gone_knows_nothing(index: PrefixIndex) -> None:
 
 
 def test_ranks() -> None:
-    assert rank_replicas({}, {"a": 3, "b": 1, "c": 2}) == ["b", "c", "a"]
-    assert rank_replicas({"a": 2, "b": 0}, {"a": MAX_LEAD - 1, "b": 0}) == ["a", "b"]
-    assert rank_replicas({"a": 2, "b": 0}, {"a": MAX_LEAD, "b": 0}) == ["b", "a"]
+    assert rank_replicas({}, {"a": 3, "b": 1, "c": 2}, {}) == ["b", "c", "a"]
+    assert rank_replicas({"a": 2, "b": 0}, {"a": MAX_LEAD - 1, "b": 0}, {}) == ["a", "b"]
+    assert rank_replicas({"a": 2, "b": 0}, {"a": MAX_LEAD, "b": 0}, {}) == ["b", "a"]
+    # equals take turns: what they were sent just now isn't counted yet
+    assert rank_replicas({}, {"a": 0, "b": 0, "c": 0}, {"a": 3, "b": 2}) == ["c", "b", "a"]
+    assert rank_replicas({}, {"a": 0, "b": 1}, {"a": 3, "b": 2}) == ["a", "b"]
