@@ -24,7 +24,9 @@ from ingot.runtime.speculation.proposer import Wish
 from ingot.runtime.step_inputs import build_step_inputs
 from ingot.runtime.text_stream import TextStream
 
-WARM_UP_STEPS = 5
+WARM_UP_STEPS = 5  # at least, and of short ones more: the machine may be busy just then
+MAX_WARM_UP_STEPS = 30
+WARM_UP_S = 0.25
 MAX_BEHIND = 8  # tokens that are read along with the first guess
 
 
@@ -168,8 +170,10 @@ class DraftModel:
         copy = _mirror().copy
         copy.tokens = [0]
         copy.pages.extend(self.pool.allocate(1))
-        seconds = []
-        for _ in range(WARM_UP_STEPS):
+        seconds: list[float] = []
+        while len(seconds) < WARM_UP_STEPS or (
+            len(seconds) < MAX_WARM_UP_STEPS and sum(seconds) < WARM_UP_S
+        ):
             copy.num_cached_tokens = 0
             start_s = clock()
             self._step([copy])

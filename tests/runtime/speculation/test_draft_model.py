@@ -99,3 +99,23 @@ def test_tokens_of_its_own_are_not_proposed(
     draft = make_draft(vocab_size=max(expected))
     [proposed] = guess(draft, [Talk([3, 1, 4])], [9])
     assert proposed == expected[: expected.index(max(expected))]
+
+
+@pytest.mark.parametrize(("slow_s", "num_steps"), [(0.012, 20), (1.0, 5)])
+def test_a_busy_start_is_measured_longer(
+    make_draft: Callable[..., Any], slow_s: float, num_steps: int
+) -> None:
+    """The least of several guesses counts: of more, where they are short."""
+    draft = make_draft()
+    now_s = 0.0
+
+    def clock() -> float:
+        nonlocal now_s
+        # each guess looks twice; the first 10 take long
+        now_s += slow_s if len(draft.executor.steps) <= 10 else 0.001
+        return now_s
+
+    draft.time_guess(clock)
+    assert draft.guess_s == pytest.approx(0.001 if num_steps > 10 else slow_s)
+    assert len(draft.executor.steps) >= num_steps
+    assert draft.pool.num_used == 0
