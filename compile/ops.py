@@ -13,6 +13,8 @@ from typing import Any
 import tvm
 from tvm import relax
 
+from ingot.compile.kernels.matmul.spec import SQUARES_RUN
+
 Infer = Callable[[relax.Call], Any]
 
 
@@ -52,6 +54,18 @@ def _residual_norm(call: relax.Call) -> Any:
     return relax.TupleType([_type(call.args[0]), _type(call.args[0])])
 
 
+def _residual_linear(call: relax.Call) -> Any:
+    """The sum, and the squares of each run of it, as many as `SQUARES_RUN`."""
+    out = _linear(call)
+    runs = -(-int(out.shape.values[-1]) // SQUARES_RUN)
+    return relax.TupleType([out, relax.TensorType([*out.shape.values[:-1], runs], out.dtype)])
+
+
+def _norm_linear(call: relax.Call) -> Any:
+    features = _type(call.args[3]).shape.values[0]
+    return _replace_last(call, features // 2 if "kind" in attributes(call) else features)
+
+
 def _gated_linear(call: relax.Call) -> Any:
     return _replace_last(call, _type(call.args[1]).shape.values[0] // 2)
 
@@ -66,6 +80,9 @@ def _gated_activation(call: relax.Call) -> Any:
 _OPERATORS: dict[str, tuple[Infer, str]] = {
     "linear": (_linear, "x weight [bias]"),
     "gated_linear": (_gated_linear, "x gate_up_weight [bias]"),
+    "residual_linear": (_residual_linear, "x weight [bias] residual"),
+    "norm_by_squares": (_like_first, "x squares norm_weight"),
+    "norm_linear": (_norm_linear, "x squares norm_weight weight [bias]"),
     "embedding": (_embedding, "ids table"),
     "gather_rows": (_gather_rows, "x rows"),
     "paged_attention": (_paged_attention, "q k v [sinks] [slopes] [cos sin]"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,7 @@ def compile_graph(
         imported = import_program(captured)
         observer.dump(imported.module, "import")
     with observer.stage("rewrite"):
-        module = rewrite(imported, options.formats, options.disabled, observer)
+        module = rewrite(imported, options, observer)
     with observer.stage("lower"):
         lowered = lower(module, imported, captured, options)
         observer.dump(lowered.module, "lower")
@@ -106,7 +105,7 @@ def compile_graph(
 def count_calls(captured: CapturedModel, options: GraphOptions) -> Counter[Any]:
     """How often a step would call the kernel of each spec; no kernel becomes machine code."""
     imported = import_program(captured)
-    module = rewrite(imported, options.formats, options.disabled, Observer(None, None))
+    module = rewrite(imported, options, Observer(None, None))
     return lower(module, imported, captured, options).calls
 
 
@@ -116,20 +115,15 @@ def find_tools(options: GraphOptions) -> Compile | None:
     return cuda_compiler(options.cuda_compiler) if options.target.kind == "cuda" else None
 
 
-def rewrite(
-    imported: ImportedModel,
-    formats: FormatRules,
-    disabled: Collection[str],
-    observer: Observer,
-) -> tvm.IRModule:
-    """Run every rewrite that is not turned off."""
+def rewrite(imported: ImportedModel, options: GraphOptions, observer: Observer) -> tvm.IRModule:
+    """Run every rewrite that is for the target and not turned off."""
     names = imported.checkpoint_names
 
     def format_of(weights: list[relax.Var], role: str) -> str:
-        return formats.format_of([names[weight.name] for weight in weights], role).code
+        return options.formats.format_of([names[weight.name] for weight in weights], role).code
 
     module = imported.module
-    for step in active_rewrites(disabled):
+    for step in active_rewrites(options.disabled, options.target.kind):
         started = time.perf_counter()
         rewritten = step.apply(module, format_of)
         module = rewritten.module

@@ -129,7 +129,8 @@ class WeightTable:
         spec: LinearSpec | None,
         tensors: list[tuple[str, str, tuple[int, ...]]],
     ) -> StoredWeight:
-        key = (expression, spec and replace(spec, has_bias=False))
+        # What a kernel does beside multiplying changes nothing of what is stored.
+        key = (expression, spec and replace(spec, has_bias=False, adds=False, norm_eps=0.0))
         if key not in self._stored:
             sources = tuple(self.names_of(expression))
             base = join_names(sources)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from ingot.bench.tune.cuda import Shapes
@@ -56,11 +57,19 @@ def count_calls_of(config: Any, scheme: str, target: Target) -> Counter[Any]:
     return count_calls(captured, GraphOptions(target, FormatRules(SCHEMES[scheme])))
 
 
+def plain(spec: Any) -> Any:
+    """A linear without its share of the norms around it, which decides no size."""
+    return replace(spec, adds=False, norm_eps=0.0) if isinstance(spec, LinearSpec) else spec
+
+
 def shapes_of(name: str, calls: Counter[Any]) -> Shapes:
     """The linears and attentions that layers call, not what a model has once, such as its head."""
 
     def most_called(kind: type) -> tuple[Any, ...]:
-        counts = {spec: count for spec, count in calls.items() if isinstance(spec, kind)}
+        counts: Counter[Any] = Counter()
+        for spec, count in calls.items():
+            if isinstance(spec, kind):
+                counts[plain(spec)] += count
         return tuple(s for s, count in counts.items() if 2 * count >= max(counts.values()))
 
     return Shapes(name, most_called(LinearSpec), most_called(PagedAttentionSpec))

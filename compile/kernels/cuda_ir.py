@@ -99,12 +99,15 @@ def add(a: Expr, b: Expr) -> Expr:
     return a + b
 
 
-def reduce_warp(value: Expr, combine: Combine, dtype: str = "float32") -> Expr:
-    """Combine the values of a warp's lanes; all lanes get the result."""
+def reduce_warp(
+    value: Expr, combine: Combine, dtype: str = "float32", *, least_distance: int = 1
+) -> Expr:
+    """Combine the values of a warp's lanes, or of those that are multiples of a distance apart;
+    all lanes get the result."""
     result = Local(value, dtype)
     mask, width = tirx.const(FULL_WARP, "uint32"), tirx.const(WARP, "int32")
     distance = WARP // 2
-    while distance:
+    while distance >= least_distance:
         other = T.tvm_warp_shuffle_xor(
             mask, result.value, tirx.const(distance, "int32"), width, width
         )

@@ -50,30 +50,49 @@ def call_linear(
     x: relax.Expr,
     weight: relax.Expr,
     bias: list[relax.Expr],
+    norm: list[relax.Expr],
 ) -> relax.Expr:
+    """`norm` holds the squares of x and the norm's weight, where the spec norms x."""
     packed = emitter.weights.matrix(weight, spec)
-    operands = [emitter.flat(x), *packed, *map(emitter.plain, bias)]
+    operands = [emitter.flat(x), *norm, *packed, *map(emitter.plain, bias)]
     return emitter.call("matmul", spec, operands, [shape_of(operands[0])[0], spec.width])
 
 
 def lower_linear(emitter: Emitter, _var: relax.Var, call: relax.Call) -> relax.Expr:
-    x, weight, *bias = call.args
-    role = attributes(call).get("role", "linear")
-    spec = linear_spec(emitter, weight, role, has_bias=bool(bias))
-    return like(call_linear(emitter, spec, x, weight, bias), call)
-
-
-def lower_gated_linear(emitter: Emitter, _var: relax.Var, call: relax.Call) -> relax.Expr:
-    x, weight, *bias = call.args
-    kind, width = attributes(call)["kind"], int(shape_of(call)[-1])
-    spec = linear_spec(emitter, weight, "linear", has_bias=bool(bias))
+    """A linear, gated where it has a `kind`, normed before where it has an `eps`."""
+    x, *operands = call.args
+    attrs, norm = attributes(call), []
+    if "eps" in attrs:
+        squares, norm_weight, *operands = operands
+        norm = [emitter.flat(squares), emitter.plain(norm_weight)]
+    weight, *bias = operands
+    spec = linear_spec(emitter, weight, attrs.get("role", "linear"), has_bias=bool(bias))
+    spec = replace(spec, norm_eps=attrs.get("eps", 0.0))
+    if "kind" not in attrs:
+        return like(call_linear(emitter, spec, x, weight, bias, norm), call)
+    kind, width = attrs["kind"], int(shape_of(call)[-1])
     if matmul.can_gate(spec, emitter.target):
         weight, *bias = (gates_beside_ups(emitter, expr) for expr in (weight, *bias))
-        return like(call_linear(emitter, replace(spec, gate=kind), x, weight, bias), call)
-    gate_up = call_linear(emitter, spec, x, weight, bias)
+        return like(call_linear(emitter, replace(spec, gate=kind), x, weight, bias, norm), call)
+    gate_up = call_linear(emitter, spec, x, weight, bias, norm)
     apart = ActivationSpec(kind, width, gated="gate_up")
     out = emitter.call("activation", apart, [gate_up], [shape_of(gate_up)[0], width])
     return like(out, call)
+
+
+def lower_residual_linear(emitter: Emitter, _var: relax.Var, call: relax.Call) -> relax.Expr:
+    """One kernel, two results: the sum, and its squares by runs."""
+    x, weight, *bias, residual = call.args
+    role = attributes(call).get("role", "linear")
+    spec = replace(linear_spec(emitter, weight, role, has_bias=bool(bias)), adds=True)
+    packed = emitter.weights.matrix(weight, spec)
+    operands = [emitter.flat(x), *packed, *map(emitter.plain, bias), emitter.flat(residual)]
+    rows = shape_of(operands[0])[0]
+    outs = [relax.TensorType([rows, n], "float32") for n in (spec.width, spec.num_squares)]
+    emit = emitter.graph.emit
+    both = emit(relax.call_tir(emitter.kernel("matmul", spec), operands, outs))
+    parts = [emit(relax.TupleGetItem(both, i)) for i in range(2)]
+    return relax.Tuple([emit(relax.op.reshape(part, [1, *shape_of(part)])) for part in parts])
 
 
 def gates_beside_ups(emitter: Emitter, expr: relax.Expr) -> relax.Expr:
@@ -196,10 +215,12 @@ OPERATORS: dict[str, Lower] = {
     "ingot.activation": lower_activation,
     "ingot.embedding": lower_embedding,
     "ingot.gated_activation": lower_gated_activation,
-    "ingot.gated_linear": lower_gated_linear,
+    "ingot.gated_linear": lower_linear,
     "ingot.gather_rows": lower_gather_rows,
     "ingot.linear": lower_linear,
     "ingot.norm": lower_norm,
+    "ingot.norm_linear": lower_linear,
+    "ingot.residual_linear": lower_residual_linear,
     "ingot.residual_norm": lower_residual_norm,
     "ingot.rope": lower_rope,
 }

@@ -12,6 +12,7 @@ from ingot.compile.rewrites.clean_up import clean_up
 from ingot.compile.rewrites.fuse_activation import fuse_activation, fuse_gated_activation
 from ingot.compile.rewrites.fuse_gated_linear import fuse_gated_linear
 from ingot.compile.rewrites.fuse_norm import fuse_norm, fuse_residual_norm
+from ingot.compile.rewrites.fuse_norm_linear import fuse_norm_linear
 from ingot.compile.rewrites.fuse_rope import fuse_rope
 from ingot.compile.rewrites.fuse_rope_write import fuse_rope_write
 from ingot.compile.rewrites.gather_early import gather_early
@@ -29,6 +30,7 @@ class Rewrite:
 
     name: str
     apply: Apply
+    kinds: tuple[str, ...] = ("cpu", "cuda")  # of targets
 
 
 def _without_formats(rewrite: Callable[[tvm.IRModule], Rewritten]) -> Apply:
@@ -50,6 +52,7 @@ REWRITES: tuple[Rewrite, ...] = (
     Rewrite("fuse_residual_norm", _without_formats(fuse_residual_norm)),
     Rewrite("fuse_rope_write", _without_formats(fuse_rope_write)),
     Rewrite("gather_early", _without_formats(gather_early)),
+    Rewrite("fuse_norm_linear", fuse_norm_linear, ("cuda",)),
     Rewrite("clean_up", _without_formats(clean_up)),
 )
 
@@ -68,6 +71,7 @@ def check_names(disabled: Collection[str]) -> None:
             )
 
 
-def active_rewrites(disabled: Collection[str]) -> list[Rewrite]:
+def active_rewrites(disabled: Collection[str], kind: str) -> list[Rewrite]:
+    """Those that are not turned off, for a kind of target."""
     check_names(disabled)
-    return [rewrite for rewrite in REWRITES if rewrite.name not in disabled]
+    return [r for r in REWRITES if r.name not in disabled and kind in r.kinds]

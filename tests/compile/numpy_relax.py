@@ -16,6 +16,7 @@ from tvm import relax, sym, tirx
 
 from ingot.compile.graph import bindings_of, shape_of
 from ingot.compile.kernels.activation.reference import reference as activation_reference
+from ingot.compile.kernels.matmul.spec import SQUARES_RUN
 from ingot.compile.kernels.norm.reference import reference as norm_reference
 from ingot.compile.kernels.norm.spec import NormSpec
 from ingot.compile.kernels.rope.reference import reference as rope_reference
@@ -196,6 +197,24 @@ def _paged_attention(call: relax.Call, q: Array, k: Array, v: Array, *tables: Ar
     return np.einsum("bhqk,bkhd->bqhd", weights, v)
 
 
+def _residual_linear(_call: relax.Call, x: Array, weight: Array, *rest: Array) -> Any:
+    *bias, residual = rest
+    total = x @ weight.T + sum(bias) + residual
+    *rows, width = total.shape
+    runs = np.zeros((*rows, -(-width // SQUARES_RUN) * SQUARES_RUN))
+    runs[..., :width] = total
+    return total, (runs.reshape(*rows, -1, SQUARES_RUN) ** 2).sum(-1)
+
+
+def _norm_linear(
+    call: relax.Call, x: Array, squares: Array, norm_weight: Array, weight: Array, bias: Any = 0.0
+) -> Any:
+    mean = squares.sum(-1, keepdims=True) / x.shape[-1]
+    normed = x / np.sqrt(mean + attributes(call)["eps"]) * norm_weight
+    out = normed @ weight.T + bias
+    return _gated(call, out) if "kind" in attributes(call) else out
+
+
 _INGOT: dict[str, Callable[..., Any]] = {
     "linear": lambda _, x, weight, bias=0.0: x @ weight.T + bias,
     "embedding": lambda _, ids, table: table[ids],
@@ -203,6 +222,8 @@ _INGOT: dict[str, Callable[..., Any]] = {
     "layer_output": lambda _, x: x,
     "norm": lambda call, x, *affine: _norm(call, x, *affine)[1],
     "residual_norm": lambda call, x, residual, *affine: _norm(call, x, *affine, residual=residual),
+    "residual_linear": _residual_linear,
+    "norm_linear": _norm_linear,
     "rope": lambda call, *operands: _rope(attributes(call), *operands),
     "activation": lambda call, x: activation_reference(attributes(call)["kind"], x),
     "gated_activation": _gated,

@@ -43,7 +43,8 @@ def rewritten(
     imported: ImportedModel, disabled: Collection[str] = (), formats: FormatRules = RULES
 ) -> tuple[tvm.IRModule, CompileReport]:
     observer = Observer(None, None)
-    return rewrite(imported, formats, disabled, observer), observer.report
+    options = GraphOptions(best_cpu_target(detect_cpu()), formats, frozenset(disabled))
+    return rewrite(imported, options, observer), observer.report
 
 
 def arguments(module: tvm.IRModule) -> list[np.ndarray]:

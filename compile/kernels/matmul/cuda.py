@@ -9,6 +9,7 @@ bits between them, and not within one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from tvm import tirx
 
@@ -19,12 +20,13 @@ from ingot.compile.kernels.matmul.cuda_float8 import (
     multiply_float8_by_warpgroups,
     multiply_many_float8_rows,
 )
+from ingot.compile.kernels.matmul.cuda_inputs import Inputs, Norm, sum_squares
 from ingot.compile.kernels.matmul.cuda_many_rows import multiply_many_rows
 from ingot.compile.kernels.matmul.cuda_plain import SMALL_ROWS, multiply_plain
 from ingot.compile.kernels.matmul.cuda_warpgroup import multiply_by_warpgroups
 from ingot.compile.kernels.matmul.cuda_weights import Weights
 from ingot.compile.kernels.matmul.element import element
-from ingot.compile.kernels.matmul.spec import LinearSpec, layout, packed_tensors
+from ingot.compile.kernels.matmul.spec import SQUARES_RUN, LinearSpec, layout, packed_tensors
 from ingot.compile.kernels.tensor_core import COLUMNS
 from ingot.compile.kernels.vector_ir import Expr, T, count, index, kernel, otherwise_if
 from ingot.targets import Target
@@ -41,17 +43,27 @@ and whether it multiplies 8-bit floats."""
 
 
 def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
-    """The kernel `(x, *packed, (bias), out)`; the number of rows n is symbolic, 0 included."""
+    """The kernel `(x, (squares, norm_weight), *packed, (bias), (residual), out, (out_squares))`;
+    the number of rows n is symbolic, 0 included."""
     n, cut = count("n"), layout(spec, target)
     gate = f"_{spec.gate}" if spec.gate else ""
-    with kernel(f"linear_{spec.format.code}{gate}") as k:
+    around = f"{'_norm' if spec.norm_eps else ''}{'_add' if spec.adds else ''}"
+    with kernel(f"linear_{spec.format.code}{gate}{around}") as k:
         x = k.argument("x", (n, spec.in_features))
+        inputs = Inputs(x, n)
+        if spec.norm_eps:
+            runs = -(-spec.in_features // SQUARES_RUN)
+            squares = k.argument("squares", (n, runs))
+            norm = Norm(squares, k.argument("norm_weight", (spec.in_features,)), spec.norm_eps)
+            inputs = Inputs(x, n, norm)
         packed = [
             k.argument(tensor.suffix, tensor.shape, tensor.dtype)
             for tensor in packed_tensors(spec, target)
         ]
         bias = k.argument("bias", (spec.out_features,)) if spec.has_bias else None
+        residual = k.argument("residual", (n, spec.width)) if spec.adds else None
         out = k.argument("out", (n, spec.width))
+        sums = k.argument("out_squares", (n, spec.num_squares)) if spec.adds else None
         if not cut.tensor:
 
             def weight(column: Expr, i: Expr) -> Expr:
@@ -60,26 +72,28 @@ def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
             def write(row: Expr, column: Expr, value: Expr) -> None:
                 T.buffer_store(out, value if bias is None else value + bias[column], [row, column])
 
-            assert not spec.gate, spec
+            assert not (spec.gate or spec.adds or spec.norm_eps), spec
             multiply_plain(spec, n, x, weight, write)
         else:
-            epilogue = Epilogue(Weights.of(spec, target, packed), n, bias, out)
+            epilogue = Epilogue(Weights.of(spec, target, packed), n, bias, out, residual, sums)
             is_float8 = epilogue.weights.dtype == "float8"
             few_rows = Float8FewRows if is_float8 else FewRows
             choices: list[tuple[int, Callable[[], None]]] = [
                 (
                     tiling.row_tiles * COLUMNS,
-                    lambda tiling=tiling: multiply_few_rows(few_rows, tiling, x, epilogue),  # type: ignore[misc]
+                    lambda tiling=tiling: multiply_few_rows(few_rows, tiling, inputs, epilogue),  # type: ignore[misc]
                 )
                 for tiling in few_rows_tilings(target)
             ]
-            multiply = MANY_ROWS[target.matmul_many_rows, is_float8]
+
+            def multiply_many() -> None:
+                multiply = MANY_ROWS[target.matmul_many_rows, is_float8]
+                multiply(target, inputs.with_scales(), replace(epilogue, squares=None))
+                if sums is not None:
+                    sum_squares(n, out, sums)
+
             with otherwise_if(n > 0):
-                _choose(
-                    n,
-                    choices,
-                    lambda: multiply(target, x, epilogue),
-                )
+                _choose(n, choices, multiply_many)
     return k.function
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from ingot.compile.kernels.activation.cuda import FUNCTIONS
-from ingot.compile.kernels.cuda_ir import let
+from ingot.compile.kernels.cuda_ir import Local, add, let, reduce_warp
 from ingot.compile.kernels.matmul.cuda_weights import Weights
-from ingot.compile.kernels.matmul.spec import GATE_RUN
+from ingot.compile.kernels.matmul.spec import GATE_RUN, SQUARES_RUN
 from ingot.compile.kernels.tensor_core import clear, multiply, pointer, words
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T, otherwise_if
 
@@ -40,6 +40,8 @@ class Epilogue:
     n: Expr
     bias: Buffer | None
     out: Buffer
+    residual: Buffer | None = None
+    squares: Buffer | None = None
 
     def store(self, first: Expr, rows: list[tuple[Expr, tuple[Expr, Expr]]]) -> None:
         """Write the sums of the features `first` and `first + GATE_RUN`, for those rows and
@@ -47,12 +49,39 @@ class Epilogue:
         if self.weights.spec.gate:
             self._store_gated(first, rows)
             return
+        if self.squares is not None:
+            self._store_with_squares(self.squares, first, rows)
+            return
         for half in range(2):
             feature = let(first + half * GATE_RUN, "int64")
             with otherwise_if(feature < self.weights.spec.out_features):
                 for row, sums in rows:
                     with otherwise_if(row < self.n):
-                        T.buffer_store(self.out, self._finish(sums[half], feature), [row, feature])
+                        value = self._add(self._finish(sums[half], feature), row, feature)
+                        T.buffer_store(self.out, value, [row, feature])
+
+    def _store_with_squares(
+        self, squares: Buffer, first: Expr, rows: list[tuple[Expr, tuple[Expr, Expr]]]
+    ) -> None:
+        """The same, and the squares of a warp's 16 features: lanes 4 apart have the same rows and
+        features side by side."""
+        for row, sums in rows:
+            total = Local(0.0)
+            for half in range(2):
+                feature = let(first + half * GATE_RUN, "int64")
+                exists = tirx.And(feature < self.weights.spec.out_features, row < self.n)
+                with otherwise_if(exists):
+                    value = let(self._add(self._finish(sums[half], feature), row, feature))
+                    T.buffer_store(self.out, value, [row, feature])
+                    total.set(total.value + value * value)
+            square = reduce_warp(total.value, add, least_distance=4)
+            is_first = tirx.floormod(first, SQUARES_RUN) == 0
+            run = let(tirx.floordiv(first, SQUARES_RUN), "int64")
+            with otherwise_if(tirx.And(is_first, tirx.And(row < self.n, run < squares.shape[1]))):
+                T.buffer_store(squares, square, [row, run])
+
+    def _add(self, value: Expr, row: Expr, feature: Expr) -> Expr:
+        return value if self.residual is None else value + self.residual[row, feature]
 
     def _store_gated(self, first: Expr, rows: list[tuple[Expr, tuple[Expr, Expr]]]) -> None:
         """out = act(gate) * up; runs of gates and of ups take turns, and are whole."""

@@ -8,12 +8,13 @@ share the inputs and add up in shared memory at the end. x goes through shared m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import tirx
 
 from ingot.compile.kernels.cuda_ir import WARP, barrier, launch, let, shared, strided
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue, add_product
+from ingot.compile.kernels.matmul.cuda_inputs import Inputs
 from ingot.compile.kernels.matmul.spec import GROUP
 from ingot.compile.kernels.tensor_core import (
     COLUMNS,
@@ -74,9 +75,10 @@ class FewRows:
     inputs_per_word = PAIR
 
     def __init__(
-        self, tiling: FewRowsTiling, x: Buffer, epilogue: Epilogue, block: Expr, thread: Expr
+        self, tiling: FewRowsTiling, x: Inputs, epilogue: Epilogue, block: Expr, thread: Expr
     ) -> None:
-        self.tiling, self.x, self.epilogue, self.thread = tiling, x, epilogue, thread
+        self.tiling, self.epilogue, self.thread = tiling, epilogue, thread
+        self.x = replace(x, scale=self._norm_scale)
         self.weights = weights = epilogue.weights
         self.at = Lane.of(thread)
         self.across = tirx.floordiv(self.at.warp, tiling.along)
@@ -88,6 +90,8 @@ class FewRows:
         self.row_words = tiling.row_words(self.inputs_per_word)
         self.shared_words = tiling.shared_words(self.inputs_per_word)
         self.shared = shared((self.shared_words,), "uint32")
+        if x.norm is not None:
+            self.norm_scales = shared((tiling.row_tiles * COLUMNS,))
         self.sums = [zeros(4) for _ in range(tiling.row_tiles)]
         self.chunk_loads = tiling.chunk // weights.inputs_per_load
         self.own_loads = self.chunk_loads // tiling.along
@@ -97,6 +101,7 @@ class FewRows:
         chunks = -(-self.weights.loads // self.chunk_loads)
         with strided(self.thread, self.shared_words, self.tiling.threads) as i:
             T.buffer_store(self.shared, tirx.const(0, "uint32"), [i])
+        self.x.write_scales(self._write_norm_scale, self.thread, self.tiling.threads // WARP)
         with T.serial(index(chunks)) as chunk:
             loaded = [self._load(chunk, own) for own in range(self.own_loads)]
             barrier()  # the last chunk of x has been read
@@ -110,6 +115,17 @@ class FewRows:
             self._add_up()
         with otherwise_if(self.along == 0):
             self.epilogue.store(self.first, self._own_sums())
+
+    def _write_norm_scale(self, row: Expr, scale: Expr) -> None:
+        T.buffer_store(self.norm_scales, scale, [self._norm_place(row)])
+
+    def _norm_scale(self, row: Expr) -> Expr:
+        """The barrier before a chunk of x is put into shared memory comes between the two."""
+        return let(self.norm_scales[self._norm_place(row)])
+
+    def _norm_place(self, row: Expr) -> Expr:
+        """The row, in words that tell TVM how many there may be."""
+        return tirx.floormod(int32(row), self.tiling.row_tiles * COLUMNS)
 
     def _load_number(self, own: int) -> Expr:
         """Which load of a chunk it is: neighbours belong to different warps."""
@@ -138,10 +154,7 @@ class FewRows:
         with T.serial(self.epilogue.n) as row:
             with strided(self.thread, pairs, tiling.threads) as i:
                 k = let(chunk * tiling.chunk + i * 2, "int64")
-                low, high = (
-                    let(tirx.if_then_else(at < width, self.x[row, at], tirx.const(0.0, "float32")))
-                    for at in (k, k + 1)
-                )
+                low, high = (self.x.value(row, at, at < width) for at in (k, k + 1))
                 place = int32(row) * self.row_words + int32(i)
                 T.buffer_store(self.shared, pair(low, high, self.weights.dtype), [place])
 
@@ -192,7 +205,7 @@ class FewRows:
 
 
 def multiply_few_rows(
-    kernel: type[FewRows], tiling: FewRowsTiling, x: Buffer, epilogue: Epilogue
+    kernel: type[FewRows], tiling: FewRowsTiling, x: Inputs, epilogue: Epilogue
 ) -> None:
     """Emit the kernel for 1 <= n <= 8 * row_tiles."""
     spec = epilogue.weights.spec

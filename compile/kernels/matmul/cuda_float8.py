@@ -19,6 +19,7 @@ from tvm import tirx
 from ingot.compile.kernels.cuda_ir import BLOCK_THREADS, WARP, launch, let, reduce_warp
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue
 from ingot.compile.kernels.matmul.cuda_few_rows import PADDING, FewRows
+from ingot.compile.kernels.matmul.cuda_inputs import Inputs
 from ingot.compile.kernels.matmul.cuda_many_rows import TILE, ManyRows, Stage, multiply_tiles
 from ingot.compile.kernels.matmul.cuda_warpgroup import (
     FEATURES_TILE,
@@ -117,14 +118,14 @@ def _scale_of(kernel: Float8ManyRows | Float8Warpgroups, step: Expr, line: Expr)
     return let(kernel.x_scales[step, kernel.band * kernel.stage.rows + index(line)])
 
 
-def multiply_many_float8_rows(target: Target, x: Buffer, epilogue: Epilogue) -> None:
+def multiply_many_float8_rows(target: Target, x: Inputs, epilogue: Epilogue) -> None:
     """Emit the kernel that rounds x and the one that multiplies, for any n."""
     stage = Stage.of(epilogue.weights, *target.sizes("matmul_tile", TILE))
     rounded, scales = _round_rows(stage, x, epilogue, lambda word: word)
     multiply_tiles(partial(Float8ManyRows, scales), stage, target, rounded, epilogue)
 
 
-def multiply_float8_by_warpgroups(target: Target, x: Buffer, epilogue: Epilogue) -> None:
+def multiply_float8_by_warpgroups(target: Target, x: Inputs, epilogue: Epilogue) -> None:
     """The same on Hopper's `wgmma`."""
     stage = Stage.of(epilogue.weights, ROWS_TILE, FEATURES_TILE)
     rounded, scales = _round_rows(stage, x, epilogue, dealt)
@@ -132,7 +133,7 @@ def multiply_float8_by_warpgroups(target: Target, x: Buffer, epilogue: Epilogue)
 
 
 def _round_rows(
-    stage: Stage, x: Buffer, epilogue: Epilogue, source: Callable[[Expr], Expr]
+    stage: Stage, x: Inputs, epilogue: Epilogue, source: Callable[[Expr], Expr]
 ) -> tuple[Buffer, Buffer]:
     """Emit the kernel that makes x in words, with zeros up to whole tiles, and its scales by runs.
     `source` says which word of a run stands at a place."""
@@ -153,7 +154,7 @@ def _round_rows(
 
 
 def _round_run(
-    x: Buffer, epilogue: Epilogue, row: Expr, start: Expr, word: Expr
+    x: Inputs, epilogue: Epilogue, row: Expr, start: Expr, word: Expr
 ) -> tuple[Expr, Expr]:
     """One word of the run of a row that begins at `start`, and the run's scale. All lanes of a warp
     come here, each for a word of its own."""
@@ -162,10 +163,8 @@ def _round_run(
     first = let(start + index((unit * 2 + group) * GROUP + lane * 8 + half * WORD), "int64")
     has_row, width = row < epilogue.n, epilogue.weights.spec.in_features
     zero = tirx.const(0.0, "float32")
-    values = [
-        let(tirx.if_then_else(tirx.And(has_row, first + i < width), x[row, first + i], zero))
-        for i in range(WORD)
-    ]
+    columns = [first + i for i in range(WORD)]
+    values = [x.value(row, k, tirx.And(has_row, k < width)) for k in columns]
     largest = zero
     for value in values:
         largest = tirx.Max(largest, tirx.Max(value, zero - value))

@@ -18,6 +18,7 @@ from tvm import tirx
 
 from ingot.compile.kernels.cuda_ir import WARP, barrier, for_elements, launch, let
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue, add_product
+from ingot.compile.kernels.matmul.cuda_inputs import Inputs
 from ingot.compile.kernels.matmul.cuda_weights import Weights
 from ingot.compile.kernels.tensor_core import (
     COLUMNS,
@@ -74,7 +75,7 @@ class Stage:
         return max(2, min(target.size("matmul_stages", MAX_STAGES), room))
 
 
-def multiply_many_rows(target: Target, x: Buffer, epilogue: Epilogue) -> None:
+def multiply_many_rows(target: Target, x: Inputs, epilogue: Epilogue) -> None:
     """Emit both kernels, for any n."""
     stage = Stage.of(epilogue.weights, *target.sizes("matmul_tile", TILE))
     rounded = round_rows(stage, x, epilogue)
@@ -93,7 +94,7 @@ def multiply_tiles(
 
 def round_rows(
     stage: Stage,
-    x: Buffer,
+    x: Inputs,
     epilogue: Epilogue,
     source: Callable[[Expr], Expr] = lambda word: word,
 ) -> Buffer:
@@ -108,13 +109,7 @@ def round_rows(
         place = let(tirx.floormod(i, width // 2), "int64")
         first = let(source(place) * 2, "int64")
         low, high = (
-            let(
-                tirx.if_then_else(
-                    tirx.And(row < n, k < weights.spec.in_features),
-                    x[row, k],
-                    tirx.const(0.0, "float32"),
-                )
-            )
+            x.value(row, k, tirx.And(row < n, k < weights.spec.in_features))
             for k in (first, first + 1)
         )
         T.buffer_store(rounded, pair(low, high, weights.dtype), [row, place])

@@ -19,6 +19,7 @@ from tvm import tirx
 
 from ingot.compile.kernels.cuda_ir import let
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue
+from ingot.compile.kernels.matmul.cuda_inputs import Inputs
 from ingot.compile.kernels.matmul.cuda_many_rows import (
     ManyRows,
     Stage,
@@ -44,7 +45,7 @@ ROWS_TILE, FEATURES_TILE = 128, 128
 SUMS = ROWS_TILE // COLUMNS * 4  # of a lane: two features by two rows in every 8 of x
 
 
-def multiply_by_warpgroups(target: Target, x: Buffer, epilogue: Epilogue) -> None:
+def multiply_by_warpgroups(target: Target, x: Inputs, epilogue: Epilogue) -> None:
     """Emit the kernel that rounds x and the one that multiplies, for any n."""
     stage = Stage.of(epilogue.weights, ROWS_TILE, FEATURES_TILE)
     rounded = round_rows(stage, x, epilogue, dealt)

@@ -61,6 +61,8 @@ PAIRS_OF_TILE = 16
 VECTORS = 2
 # Output features apart that a lane of a GPU's matrix instructions sums up for the same row.
 GATE_RUN = 8
+# Outputs whose squares a GPU sums up for the norm that follows: those of one matrix instruction.
+SQUARES_RUN = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,10 @@ class LinearSpec:
 
     With a `gate`, the name of an activation, a run of `gate_run` gate rows comes before the run of
     up rows that it belongs to, in turn, and `out = act(y[gate]) * y[up]`.
+
+    On a GPU's tensor cores it takes its share of the RMSNorms around it: one that `adds` gives
+    y + residual, and the squares of each run of `SQUARES_RUN` outputs summed up; one with a
+    `norm_eps` norms x by such sums, and the norm's weight, on the way.
     """
 
     out_features: int
@@ -77,6 +83,13 @@ class LinearSpec:
     activations: Activations
     has_bias: bool
     gate: str = ""
+    adds: bool = False
+    norm_eps: float = 0.0
+
+    @property
+    def num_squares(self) -> int:
+        """Sums of squares of a row of `out`."""
+        return -(-self.width // SQUARES_RUN)
 
     @property
     def width(self) -> int:
