@@ -226,8 +226,6 @@ class EngineCore:
                 sequence.num_prefix_hit_tokens = sequence.num_cached_tokens
                 counters.num_prefix_hit_tokens += sequence.num_cached_tokens
         for chunk in schedule.chunks:
-            if chunk.num_tokens - chunk.num_proposed > 1:
-                counters.num_prefill_tokens += chunk.num_tokens
             counters.num_proposed_tokens += chunk.num_proposed
 
     def _commit(

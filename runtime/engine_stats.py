@@ -22,7 +22,6 @@ class Counters:
     num_steps: int = 0
     num_requests: int = 0
     num_prompt_tokens: int = 0  # of accepted requests
-    num_prefill_tokens: int = 0  # computed in chunks of several; preempted ones count again
     num_output_tokens: int = 0
     num_preemptions: int = 0
     num_finished: int = 0

@@ -250,7 +250,7 @@ def count(name: str) -> Expr:
     return tirx.Var(name, "int64")
 
 
-class kernel:  # noqa: N801 -- reads as a statement: `with kernel("rope") as k`
+class kernel:  # reads as a statement: `with kernel("rope") as k`
     """Build one PrimFunc: `argument` declares buffers in order, `function` is the result."""
 
     def __init__(self, name: str) -> None:

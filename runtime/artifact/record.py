@@ -56,7 +56,7 @@ class Record:
     def __init__(self, **values: Any) -> None:
         unknown = [name for name in values if name not in self._checks]
         if unknown:
-            raise FieldError("Extra inputs are not permitted", (unknown[0],))
+            raise FieldError("this version of Ingot knows no such field", (unknown[0],))
         checked = self.__dict__
         for name, check in self._checks.items():
             if name in values:
@@ -64,7 +64,7 @@ class Record:
             elif hasattr(type(self), name):
                 checked[name] = getattr(type(self), name)
             else:
-                raise FieldError("Field required", (name,))
+                raise FieldError("the field is missing", (name,))
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__}.{name} can't be changed")

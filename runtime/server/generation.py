@@ -21,7 +21,6 @@ from ingot.runtime.server.traces import Trace
 
 # `timeout` has no name in OpenAI's API: the output was cut off, as by `max_tokens`.
 FINISH_REASONS = {"stop": "stop", "length": "length", "timeout": "length", "abort": "stop"}
-TOO_LATE = "the request's time was over before its first token"
 QUEUED_CHUNKS = 16  # of several prompts together; a slow reader slows all of them
 
 

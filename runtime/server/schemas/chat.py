@@ -67,12 +67,6 @@ class NamedTool(Body):
     function: NamedFunction
 
 
-ToolChoice = Annotated[
-    Literal["auto", "none", "required"] | NamedTool,
-    one_of('"auto", "none", "required", or {"type": "function", "function": {"name": name}}'),
-]
-
-
 class SchemaFormat(Body):
     name: Annotated[str, Field(max_length=256)] | None = None
     description: str | None = None

@@ -64,8 +64,8 @@ def test_version_is_checked_before_fields() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"strange": 1}, "strange: Extra inputs"),
-        ({"target": {}}, "target.name: Field required"),
+        ({"strange": 1}, "strange: this version of Ingot knows"),
+        ({"target": {}}, "target.name: the field is missing"),
         ({"kv_slots": [{"kv_heads": 0}]}, "kv_slots.0.kv_heads"),
         ({"ingot_version": "0.2"}, "altered"),
         ({"sha256": "0" * 64}, "altered"),

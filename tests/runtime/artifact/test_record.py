@@ -58,10 +58,10 @@ def test_defaults() -> None:
     ("changes", "message"),
     [
         ({"kind": "c"}, "kind: should be 'a' or 'b', not 'c'"),
-        ({"strange": 1}, "strange: Extra inputs"),
+        ({"strange": 1}, "strange: this version of Ingot knows"),
         ({"sizes": {"one": 0}}, "sizes.one: should be a list, not int 0"),
         ({"sizes": {"one": [0]}}, "sizes.one.0: "),
-        ({"inners": [{"count": 1}, {}]}, "inners.1.count: Field required"),
+        ({"inners": [{"count": 1}, {}]}, "inners.1.count: the field is missing"),
         ({"inners": [{"count": 0}]}, "inners.0.count: should be at least 1, not 0"),
         ({"inners": [{"count": True}]}, "inners.0.count: should be of type int, not bool True"),
         ({"inners": [{"count": 1.0}]}, "inners.0.count: should be of type int, not float 1.0"),

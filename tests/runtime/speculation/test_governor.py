@@ -19,7 +19,7 @@ from ingot.runtime.speculation.governor import (
 )
 
 MAX_TOKENS = 8
-MAX_SLOWDOWN = 1.05  # what issue 5 allows
+MAX_SLOWDOWN = 1.05  # what the documents promise
 
 
 class Talk:
