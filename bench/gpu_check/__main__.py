@@ -10,6 +10,9 @@ import typer
 
 from ingot.errors import IngotError
 
+GPU_FIELDS = "name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,clocks.sm,power.limit"
+"""Of the first GPU, as nvidia-smi calls them."""
+
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -41,14 +44,21 @@ def run(
     """Run what `prepare` wrote on this machine's GPU; exits with 1 if anything is wrong."""
     from ingot.bench.gpu_check.artifact import check_artifact, measure_limits
     from ingot.bench.gpu_check.run import check_kernels, measure_upload
+    from ingot.bench.machine import query_gpus
     from ingot.runtime.artifact.machine import detect_cuda_arch
 
-    results = {"gpu": detect_cuda_arch(), "kernels": check_kernels(folder, typer.echo)}
+    found = query_gpus(GPU_FIELDS)
+    card = dict(zip(GPU_FIELDS.split(","), found[0], strict=True)) if found else {}
+    results = {
+        "gpu": detect_cuda_arch(),
+        "card": card,
+        "kernels": check_kernels(folder, typer.echo),
+    }
     if artifact is not None:
         limits = {**measure_limits(), "upload_gb_s": measure_upload()}
         results |= {"limits": limits, "artifact": check_artifact(artifact, model)}
     out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    typer.echo(f"results are in {out}")
+    typer.echo(f"results are in {out}; `ingot tune --target cuda` searches faster kernels' sizes")
     if not all(part.get("ok", True) for part in results.values() if isinstance(part, dict)):
         raise typer.Exit(1)
 

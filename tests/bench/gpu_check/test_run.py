@@ -50,6 +50,8 @@ def test_kernels_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((folder / "out.json").read_text())
     assert results["gpu"] == "sm_90"
+    assert not results["card"] or "driver_version" in results["card"]  # as nvidia-smi has it
+    assert "`ingot tune --target cuda`" in done.stdout
     kernels = results["kernels"]["kernels"]
     assert {kernel["name"] for kernel in kernels} == set(wanted)
     assert all(kernel["ok"] for kernel in kernels)
