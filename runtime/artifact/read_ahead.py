@@ -21,6 +21,8 @@ def map_file(path: Path) -> Bytes:
     weights, and would wait for the translation of addresses for every 4 KiB of them.
     """
     with path.open("rb") as stream:
+        if not path.stat().st_size:  # of which nothing can be mapped
+            return np.empty(0, np.uint8)
         pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):  # a system that has none

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ingot.errors import ArtifactCorruptError, ArtifactError
 from ingot.runtime.artifact.manifest import DType, FileRecord, WeightRecord
-from ingot.runtime.artifact.read_ahead import map_file, read_ahead
+from ingot.runtime.artifact.read_ahead import Bytes, map_file, read_ahead
 
 ALIGNMENT = 64
 MAX_FILE_BYTES = 4 << 30
@@ -225,16 +225,18 @@ class WeightsWriter:
             self._current = None
 
 
-def read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The tensors' entries, and where in the file the data starts."""
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if not 2 <= length <= min(MAX_HEADER_BYTES, path.stat().st_size - 8):
-            raise ArtifactCorruptError(f"{path} is not a safetensors file, or it is truncated")
-        try:
-            entries = json.loads(stream.read(length))
-        except ValueError:
-            raise ArtifactCorruptError(f"{path} has a broken header") from None
+def read_header(path: Path, data: Bytes) -> tuple[dict[str, Any], int]:
+    """The tensors' entries, and where in the file's bytes the data starts.
+
+    From the mapped bytes: reading the file itself would cache some of it in small pages.
+    """
+    length = int.from_bytes(data[:8].tobytes(), "little")
+    if not 2 <= length <= min(MAX_HEADER_BYTES, data.size - 8):
+        raise ArtifactCorruptError(f"{path} is not a safetensors file, or it is truncated")
+    try:
+        entries = json.loads(data[8 : 8 + length].tobytes())
+    except ValueError:
+        raise ArtifactCorruptError(f"{path} has a broken header") from None
     if not isinstance(entries, dict):
         raise ArtifactCorruptError(f"{path} has a broken header")
     return entries, 8 + length
@@ -254,8 +256,8 @@ def map_weights(folder: Path, weights: Sequence[WeightRecord]) -> list[NDArray[A
 class _MappedFile:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.entries, self.data_start = read_header(path)
         self.data = map_file(path)
+        self.entries, self.data_start = read_header(path, self.data)
 
     def view(self, weight: WeightRecord) -> NDArray[Any]:
         start = weight.offset - self.data_start

@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from ingot.errors import ArtifactCorruptError, ArtifactError
 from ingot.runtime.artifact.manifest import WeightRecord, hash_file
+from ingot.runtime.artifact.read_ahead import map_file
 from ingot.runtime.artifact.weights_file import (
     ALIGNMENT,
     TensorSpec,
@@ -107,7 +108,7 @@ def test_wrong_tensors_are_our_bugs(tmp_path: Path) -> None:
 
 
 def alter_header(path: Path, name: str, field: str, value: object) -> None:
-    entries, start = read_header(path)
+    entries, start = read_header(path, map_file(path))
     entries[name][field] = value
     text = json.dumps(entries, ensure_ascii=False).encode()
     data = path.read_bytes()[start:]
