@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tvm import relax, tirx
 
-from ingot.compile.ops import OPERATORS, attributes, call_op
+from ingot.compile.ops import OPERATORS, SQUARES_RUN, attributes, call_op
 
 N, M = tirx.Var("n", "int64"), tirx.Var("m", "int64")
 
@@ -28,7 +28,10 @@ CASES: dict[str, tuple[list[relax.Var], list[object]]] = {
     "activation": ([tensor(1, N, 6)], [1, N, 6]),
     "gated_linear": ([tensor(1, N, 6), tensor(8, 6)], [1, N, 4]),
     "gated_activation": ([tensor(1, N, 6), tensor(1, N, 6)], [1, N, 6]),
+    "norm_by_squares": ([tensor(1, N, 6), tensor(1, N, 1), tensor(6)], [1, N, 6]),
+    "norm_linear": ([tensor(1, N, 6), tensor(1, N, 1), tensor(6), tensor(10, 6)], [1, N, 10]),
 }
+TUPLES = {"residual_norm", "residual_linear"}
 
 
 def emitted(call: relax.Call) -> relax.Var:
@@ -61,6 +64,19 @@ def test_halves_of_one_matrix() -> None:
     check_type(emitted(call_op("gated_activation", [tensor(1, N, 12)])).ty, [1, N, 6])
 
 
+def test_norm_linear_activates_halves() -> None:
+    operands = [tensor(1, N, 6), tensor(1, N, 1), tensor(6), tensor(10, 6)]
+    check_type(emitted(call_op("norm_linear", operands, kind="silu")).ty, [1, N, 5])
+
+
+def test_residual_linear_gives_sum_and_squares_of_its_runs() -> None:
+    features = SQUARES_RUN + 1
+    operands = [tensor(1, N, 6), tensor(features, 6), tensor(1, N, features)]
+    total, squares = emitted(call_op("residual_linear", operands)).ty.fields
+    check_type(total, [1, N, features])
+    check_type(squares, [1, N, 2])
+
+
 def test_residual_norm_gives_sum_and_norm() -> None:
     fields = emitted(call_op("residual_norm", [tensor(1, N, 6), tensor(1, N, 6)])).ty.fields
     assert len(fields) == 2
@@ -69,7 +85,7 @@ def test_residual_norm_gives_sum_and_norm() -> None:
 
 
 def test_every_operator_has_a_case() -> None:
-    assert set(OPERATORS) == {*CASES, "residual_norm"}
+    assert set(OPERATORS) == CASES.keys() | TUPLES
 
 
 def test_attributes() -> None:

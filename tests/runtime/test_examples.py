@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,19 @@ def test_the_guide_to_embedding_runs(
     (tmp_path / "artifacts/demo").symlink_to(toy_folder)
     monkeypatch.chdir(tmp_path)
     from ingot import Engine, SamplingParams
+    from ingot.runtime.constraints import Choice
 
     guide = (ROOT / "docs/embedding.md").read_text(encoding="utf-8")
     guide = guide.replace("num_threads=8", "num_threads=1")
     blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-    assert len(blocks) == 5
-    with Engine("artifacts/demo") as engine:
+    assert len(blocks) == 6
+    with Engine("artifacts/demo") as engine, ThreadPoolExecutor(1) as thread_pool:
         names: dict[str, Any] = {
+            "prompt": "w1 w2",
             "prompts": ["w1 w2", "w3"],
             "texts": ["w1", "w2 w3", "w4"],
-            "params": SamplingParams(max_tokens=4),
+            "params": SamplingParams(max_tokens=4, constraint=Choice(["w1", "w2"])),
+            "thread_pool": thread_pool,
             "path": "artifacts/demo",
         }
         for block in blocks:

@@ -39,13 +39,13 @@ def toy_logits(tokens: list[int]) -> np.ndarray:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """A byte-free word-level tokenizer: token i is the text "i " and 0 is the end."""
+    """A tokenizer of words: token i is the text "wi" and 0 is the end."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     vocab = {"<end>": 0, **{f"w{i}": i for i in range(1, VOCAB)}}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<end>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.decoder = decoders.Fuse()
+    tokenizer.decoder = decoders.ByteLevel()  # one that constraints know
     tokenizer.add_special_tokens(["<end>"])
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {

@@ -25,7 +25,10 @@ def test_large_bodies_are_refused(serve: Serve) -> None:
 def test_the_answer_to_a_large_body_is_heard(serve: Serve, num_bytes: int) -> None:
     """Up to a size the rest is read and thrown away; of a larger one nothing is."""
     server = serve(max_body_bytes=1000, api_keys=("a-long-secret",))
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {num_bytes}\r\n"
+    head = (
+        "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        f"Content-Length: {num_bytes}\r\n"
+    )
     for key, status in (("a-long-secret", b"413"), ("another-secret", b"401")):
         with socket.create_connection(("127.0.0.1", server.client.base_url.port)) as connection:
             connection.sendall(f"{head}Authorization: Bearer {key}\r\n\r\n".encode())
