@@ -13,8 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from ingot.environment import read_variable
 from ingot.runtime.amx import allow_tiles
 from ingot.runtime.artifact.artifact import Artifact
-from ingot.runtime.artifact.manifest import KVSlotRecord
-from ingot.runtime.artifact.weights_file import storage_dtype
+from ingot.runtime.artifact.kv_layout import kv_pool_shapes, slab_index
 from ingot.runtime.cuda import CudaMemory
 from ingot.runtime.cuda.buckets import bucket_for
 from ingot.runtime.cuda.graph import DecodeGraphs
@@ -56,23 +55,6 @@ class Executor(Protocol):
 
     def sample(self, logits: Any, sampling: SamplingInputs) -> list[int]:
         """Choose one token for each row."""
-
-
-def kv_page_bytes(slots: tuple[KVSlotRecord, ...], page_size_tokens: int) -> int:
-    """What one page takes, over all layers."""
-    return page_size_tokens * sum(slot.token_bytes for slot in slots)
-
-
-def kv_pool_shapes(
-    slots: tuple[KVSlotRecord, ...], num_pages: int, page_size: int
-) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
-    """K is transposed inside a page, so that a query times all its keys runs over vector lanes."""
-    pools: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
-    for slot in slots:
-        dtype = storage_dtype(slot.dtype)
-        pools.append(((num_pages, slot.kv_heads, slot.key_dim, page_size), dtype))
-        pools.append(((num_pages, slot.kv_heads, page_size, slot.value_dim), dtype))
-    return pools
 
 
 class Memory(Protocol):
@@ -131,7 +113,8 @@ class CompiledExecutor:
         self._memory: Memory = CudaMemory() if cuda_archs else HostMemory()
         self._is_host = not cuda_archs
         self._functions = functions = manifest.step.functions
-        shapes = kv_pool_shapes(manifest.kv_slots, num_pages, manifest.page_size_tokens)
+        self._kv_slots = manifest.kv_slots
+        shapes = kv_pool_shapes(self._kv_slots, num_pages, manifest.page_size_tokens)
         self._pools = tvm_ffi.Array(self._memory.empty_all(shapes))
         self._weights = tvm_ffi.Array(self._memory.hold_all(artifact.weights, on_progress))
         bounds = {"n": max_step_tokens, "b": max_sequences, "p": num_pages, "m": max_sequences}
@@ -176,8 +159,14 @@ class CompiledExecutor:
     def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
         if self._graphs is not None:
             self._graphs.forget()
-        for pool in self._pools:
-            self._memory.copy_rows(pool, copies)
+        for number, slot in enumerate(self._kv_slots):
+            slabs = [
+                (slab_index(source, head, slot.kv_heads), slab_index(to, head, slot.kv_heads))
+                for source, to in copies
+                for head in range(slot.kv_heads)
+            ]
+            for pool in self._pools[2 * number : 2 * number + 2]:
+                self._memory.copy_rows(pool, slabs)
 
     def read_row(self, logits: Any, row: int) -> NDArray[np.float32]:
         return self._memory.read_row(logits, row)

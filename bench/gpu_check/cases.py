@@ -15,6 +15,7 @@ from ingot.compile.kernels.matmul import LinearSpec, reference
 from ingot.compile.kernels.paged_attention.reference import reference as attention_reference
 from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
 from ingot.compile.schemes import FORMATS
+from ingot.runtime.artifact.kv_layout import num_slabs
 from ingot.targets import Target
 
 Array = NDArray[Any]
@@ -101,9 +102,9 @@ def _paged_inputs(
     free = rng.permutation(sum(pages)).astype(np.int32)
     for i, count in enumerate(pages):
         table[i, :count], free = free[:count], free[count:]
-    shape = (sum(pages), spec.kv_heads)
-    key = rng.standard_normal((*shape, spec.key_dim, spec.page_size), np.float32)
-    value = rng.standard_normal((*shape, spec.page_size, spec.value_dim), np.float32)
+    slabs = num_slabs(sum(pages), spec.kv_heads)
+    key = rng.standard_normal((slabs, spec.key_dim, spec.page_size), np.float32)
+    value = rng.standard_normal((slabs, spec.page_size, spec.value_dim), np.float32)
     new = [count for count, _ in sequences]
     return [
         rng.standard_normal((sum(new), spec.row_width), np.float32),

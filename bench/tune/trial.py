@@ -15,6 +15,7 @@ from ingot.compile.kernels.kv_write.reference import to_kv_dtype
 from ingot.compile.kernels.matmul.spec import LinearSpec, packed_tensors
 from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
 from ingot.compile.kernels.vector_ir import pool_dtype
+from ingot.runtime.artifact.kv_layout import num_slabs
 from ingot.runtime.vm import aligned_zeros
 from ingot.targets import Target
 from ingot.targets.target import Size
@@ -85,7 +86,8 @@ def attention_call(spec: PagedAttentionSpec, case: Case) -> Call:
     """The attention of a step over a cache at random."""
     rng, page = np.random.default_rng(0), spec.page_size
     inputs = case.inputs(page, vocab_size=1)
-    rows, pages = case.batch * case.tokens, case.batch * case.num_pages(page)
+    rows = case.batch * case.tokens
+    slabs = num_slabs(case.batch * case.num_pages(page), spec.kv_heads)
     heads: tuple[int, ...] = (spec.num_heads,)
     optional = [heads] * (spec.has_sinks + spec.has_slopes)
     if spec.rope is not None:
@@ -93,8 +95,8 @@ def attention_call(spec: PagedAttentionSpec, case: Case) -> Call:
     pool = pool_dtype(spec.kv_dtype)
     arrays = [
         random_array(rng, (rows, spec.row_width), "float32"),
-        random_array(rng, (pages, spec.kv_heads, spec.key_dim, page), pool),
-        random_array(rng, (pages, spec.kv_heads, page, spec.value_dim), pool),
+        random_array(rng, (slabs, spec.key_dim, page), pool),
+        random_array(rng, (slabs, page, spec.value_dim), pool),
         *(
             aligned(array, "int32")
             for array in (inputs.page_table, inputs.query_offsets, inputs.context_lengths)

@@ -41,12 +41,12 @@ class AttentionLowering:
         return [pool for pair in self._pools for pool in pair]
 
     def _create_pools(self, kv_slots: Sequence[KVSlot]) -> list[tuple[relax.Var, relax.Var]]:
-        pages, size = tirx.Var("num_pages", "int64"), self._page_size
-        dtype = POOL_DTYPES[self._kv_dtype]
+        size, dtype = self._page_size, POOL_DTYPES[self._kv_dtype]
+        slabs = {s.kv_heads: tirx.Var(f"num_slabs_{s.kv_heads}", "int64") for s in kv_slots}
         return [
             (
-                relax.Var(f"k{i}", relax.TensorType([pages, s.kv_heads, s.key_dim, size], dtype)),
-                relax.Var(f"v{i}", relax.TensorType([pages, s.kv_heads, size, s.value_dim], dtype)),
+                relax.Var(f"k{i}", relax.TensorType([slabs[s.kv_heads], s.key_dim, size], dtype)),
+                relax.Var(f"v{i}", relax.TensorType([slabs[s.kv_heads], size, s.value_dim], dtype)),
             )
             for i, s in enumerate(kv_slots)
         ]

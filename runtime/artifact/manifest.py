@@ -17,7 +17,7 @@ from ingot.errors import ArtifactCorruptError, ArtifactError, ArtifactVersionErr
 from ingot.runtime.artifact.record import FieldError, Record, at_least, matches
 from ingot.runtime.artifact.work import Amount, Count, WorkRecord
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 CODE_NAME = "model.so"
 LAUNCHES_NAME = "kernels.json"
@@ -197,7 +197,7 @@ class ProofRecord(Record):
 class Manifest(Record):
     """All of an artifact but its bytes. `files` lists every file beside the manifest itself."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     ingot_version: str
     model: ModelRecord
     target: TargetRecord

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ingot.errors import IngotError, UsageError
+from ingot.runtime.artifact.kv_layout import kv_page_bytes
 from ingot.runtime.artifact.manifest import Manifest
 from ingot.runtime.cuda import free_device_memory_bytes
-from ingot.runtime.executor import kv_page_bytes
 
 HOST_SHARE = 0.25  # of the machine's memory: the application and the system have the rest
 DEVICE_SHARE = 0.9  # of what a GPU has left beside the weights: the rest is for activations

@@ -8,15 +8,9 @@ import numpy as np
 import pytest
 
 from ingot.runtime.artifact import load_artifact
-from ingot.runtime.artifact.manifest import KVSlotRecord
-from ingot.runtime.executor import CompiledExecutor, kv_page_bytes, kv_pool_shapes
+from ingot.runtime.executor import CompiledExecutor
 from ingot.runtime.sampling import PenaltyInputs, SamplingInputs
 from ingot.runtime.step_inputs import StepInputs
-
-SLOTS = (
-    KVSlotRecord(kv_heads=2, key_dim=8, value_dim=4, window=0, dtype="bfloat16"),
-    KVSlotRecord(kv_heads=1, key_dim=16, value_dim=16, window=9, dtype="float32"),
-)
 
 
 @pytest.fixture(scope="module")
@@ -124,15 +118,3 @@ def test_steps_that_are_alike_allocate_nothing(toy_folder: Path) -> None:
         allocations = [name for name in called if "alloc" in name and "shape_heap" not in name]
         assert called and bool(allocations) == (turn == 0), allocations  # the first lays out views
         assert not [name for name in called if "alloc_storage" in name], "planned when loaded"
-
-
-def test_pools() -> None:
-    pools = kv_pool_shapes(SLOTS, num_pages=3, page_size=16)
-    assert [(shape, str(dtype)) for shape, dtype in pools] == [
-        ((3, 2, 8, 16), "uint16"),  # K: tokens in vector lanes
-        ((3, 2, 16, 4), "uint16"),
-        ((3, 1, 16, 16), "float32"),
-        ((3, 1, 16, 16), "float32"),
-    ]
-    num_bytes = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in pools)
-    assert num_bytes == 3 * kv_page_bytes(SLOTS, 16)

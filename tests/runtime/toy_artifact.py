@@ -132,7 +132,7 @@ def build_store_and_score() -> Any:
         offsets = T.match_buffer(query_offsets, (b + T.int64(1),), "int32")
         lengths = T.match_buffer(context_lengths, (b,), "int32")
         rows = T.match_buffer(logit_rows, (m,), "int32")
-        keys = T.match_buffer(k_pool, (pages, 1, 1, PAGE), "float32")
+        keys = T.match_buffer(k_pool, (pages, 1, PAGE), "float32")
         out = T.match_buffer(logits, (m, VOCAB), "float32")
         T.func_attr({"tirx.is_scheduled": True})
         with T.sblock("root"):
@@ -140,7 +140,7 @@ def build_store_and_score() -> Any:
             T.writes()
             for i in range(n):
                 if where[i] >= 0:
-                    keys[where[i] // PAGE, 0, 0, where[i] % PAGE] = T.float32(ids[i])
+                    keys[where[i] // PAGE, 0, where[i] % PAGE] = T.float32(ids[i])
             for s in range(b):
                 for r in range(m):
                     if rows[r] >= offsets[s] and rows[r] < offsets[s + 1]:
@@ -150,7 +150,7 @@ def build_store_and_score() -> Any:
                             for v in range(VOCAB):
                                 out[r, v] = (
                                     out[r, v] * T.float32(DECAY)
-                                    + weight[T.int32(keys[table[s, t // PAGE], 0, 0, t % PAGE]), v]
+                                    + weight[T.int32(keys[table[s, t // PAGE], 0, t % PAGE]), v]
                                 )
 
     return store_and_score
@@ -165,8 +165,8 @@ def add_step(builder: Any, kernel: Any, name: str, *, is_trace: bool) -> None:
 
     n, m, pages = (tirx.Var(symbol, "int64") for symbol in ("n", "m", "pages"))
     inputs = create_step_inputs(n, m)
-    k_pool = relax.TensorType((pages, 1, 1, PAGE), "float32")
-    v_pool = relax.TensorType((pages, 1, PAGE, 1), "float32")
+    k_pool = relax.TensorType((pages, 1, PAGE), "float32")
+    v_pool = relax.TensorType((pages, PAGE, 1), "float32")
     matrix = relax.TensorType((VOCAB, VOCAB), "float32")
     pools = relax.Var("kv_pools", relax.TupleType([k_pool, v_pool]))
     weights = relax.Var("weights", relax.TupleType([matrix]))

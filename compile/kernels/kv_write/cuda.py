@@ -8,12 +8,13 @@ from ingot.compile.kernels.cuda_ir import BLOCK_THREADS, launch, let, narrow, st
 from ingot.compile.kernels.kv_write.spec import KvWriteSpec
 from ingot.compile.kernels.rope.cuda import rotated
 from ingot.compile.kernels.vector_ir import T, count, index, kernel, otherwise_if, pool_dtype
+from ingot.runtime.artifact.kv_layout import slab_index
 from ingot.targets import Target
 
 
 def build(spec: KvWriteSpec, target: Target) -> tirx.PrimFunc:
     """(key, value, slots, [cos, sin,] key_pool, value_pool) -> nothing; updates the pools."""
-    n, num_pages = count("n"), count("num_pages")
+    n, slabs = count("n"), count("num_slabs")
     dtype = pool_dtype(spec.kv_dtype)
     heads, page_size, key_dim, value_dim = (
         spec.kv_heads,
@@ -28,8 +29,8 @@ def build(spec: KvWriteSpec, target: Target) -> tirx.PrimFunc:
         if spec.rope:
             cos = k.argument("cos", (n, spec.rope.cos_width))
             sin = k.argument("sin", (n, spec.rope.cos_width))
-        key_pool = k.argument("key_pool", (num_pages, heads, key_dim, page_size), dtype)
-        value_pool = k.argument("value_pool", (num_pages, heads, page_size, value_dim), dtype)
+        key_pool = k.argument("key_pool", (slabs, key_dim, page_size), dtype)
+        value_pool = k.argument("value_pool", (slabs, page_size, value_dim), dtype)
         with launch(n, BLOCK_THREADS) as (row, thread):
             slot = let(index(slots[row]), "int64")
             with otherwise_if(slot >= 0):
@@ -43,9 +44,9 @@ def build(spec: KvWriteSpec, target: Target) -> tirx.PrimFunc:
                     else:
                         element = key[row, i + spec.key_column_offset]
                     stored = narrow(let(element), spec.kv_dtype)
-                    T.buffer_store(key_pool, stored, [page, head, d, offset])
+                    T.buffer_store(key_pool, stored, [slab_index(page, head, heads), d, offset])
                 with strided(thread, heads * value_dim, BLOCK_THREADS) as i:
                     head, d = tirx.floordiv(i, value_dim), tirx.floormod(i, value_dim)
                     stored = narrow(let(value[row, i + spec.value_column_offset]), spec.kv_dtype)
-                    T.buffer_store(value_pool, stored, [page, head, offset, d])
+                    T.buffer_store(value_pool, stored, [slab_index(page, head, heads), offset, d])
     return k.function

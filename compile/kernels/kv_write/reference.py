@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ingot.runtime.artifact.kv_layout import slab_index
+
 
 def to_kv_dtype(x: NDArray[np.float32], dtype: str) -> NDArray[np.generic]:
     """Round to nearest even; bfloat16 as raw uint16."""
@@ -30,9 +32,10 @@ def reference(
     dtype: str,
 ) -> None:
     """Write key[n, kv_heads, key_dim] and value[n, kv_heads, value_dim] into the pools in place."""
-    page_size = value_pool.shape[2]
+    page_size, kv_heads = value_pool.shape[1], key.shape[1]
     for row, slot in enumerate(slots):
         if slot >= 0:
             page, offset = divmod(int(slot), page_size)
-            key_pool[page, :, :, offset] = to_kv_dtype(key[row], dtype)
-            value_pool[page, :, offset, :] = to_kv_dtype(value[row], dtype)
+            slabs = slab_index(page, np.arange(kv_heads), kv_heads)
+            key_pool[slabs, :, offset] = to_kv_dtype(key[row], dtype)
+            value_pool[slabs, offset] = to_kv_dtype(value[row], dtype)

@@ -30,7 +30,7 @@ class Arithmetic(Protocol):
         """The `i`-th run of `step` neighbours of a row, in every lane."""
 
     def vector(self, pool: Buffer, where: tuple[Expr, ...], lanes: int) -> Expr:
-        """What the rows' element `i` is multiplied with, `where` being (page, head, i, column):
+        """What the rows' element `i` is multiplied with, `where` being (slab, i, column):
         keys of the slots, or values of the columns, from `column` on."""
 
     def first_half(self, vector: Expr, lanes: int) -> Expr:
@@ -92,9 +92,9 @@ class PairProducts:
         return tirx.reinterpret(f"uint16x{2 * lanes}", word)
 
     def vector(self, pool: Buffer, where: tuple[Expr, ...], lanes: int) -> Expr:
-        page, head, i, column = where
+        slab, i, column = where
         # Two rows of the pool's shape hold the pairs side by side.
-        pairs = load(pool, (page, head, 2 * i, 2 * column), 2 * lanes)
+        pairs = load(pool, (slab, 2 * i, 2 * column), 2 * lanes)
         return let(pairs, 2 * lanes, "uint16")
 
     def first_half(self, vector: Expr, lanes: int) -> Expr:

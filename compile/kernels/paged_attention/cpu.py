@@ -1,8 +1,9 @@
 """out = softmax(mask(softcap(scale * q k^T) + slope * key position)) v over a paged KV cache.
 
-q: [n, row_width] float32, heads side by side from `column_offset`; key_pool: [page, kv_head,
-key_dim, slot], so that q k^T runs over tokens in vector lanes; value_pool: [page, kv_head, slot,
-value_dim]; out: [n, num_heads * value_dim]. Keys and values of the new tokens are in the pools.
+q: [n, row_width] float32, heads side by side from `column_offset`; key_pool: [slab, key_dim, slot],
+so that q k^T runs over tokens in vector lanes; value_pool: [slab, slot, value_dim]
+(`runtime/artifact/kv_layout.py` says which slab); out: [n, num_heads * value_dim]. Keys and values
+of the new tokens are in the pools.
 
 One function serves prefill, chunked prefill and decode. Work is cut into blocks: up to
 `block_tokens` consecutive query tokens of one sequence times the query heads that share one KV head
@@ -56,7 +57,7 @@ MAX_PARTIALS = 1 << 24
 def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
     """(q, key_pool, value_pool, page_table, query_offsets, context_lengths,
     [sinks,] [slopes,] out) -> nothing; writes the rows of out that belong to a sequence."""
-    n, b, p, pages = count("n"), count("b"), count("p"), count("num_pages")
+    n, b, p, slabs = count("n"), count("b"), count("p"), count("num_slabs")
     b_plus_1 = count("b_plus_1")
     dtype = pool_dtype(spec.kv_dtype)
     heads, kv_heads = spec.num_heads, spec.kv_heads
@@ -65,10 +66,8 @@ def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
     with kernel("paged_attention") as k:
         tensors = Tensors(
             q=k.argument("q", (n, spec.row_width)),
-            key_pool=k.argument("key_pool", (pages, kv_heads, spec.key_dim, spec.page_size), dtype),
-            value_pool=k.argument(
-                "value_pool", (pages, kv_heads, spec.page_size, spec.value_dim), dtype
-            ),
+            key_pool=k.argument("key_pool", (slabs, spec.key_dim, spec.page_size), dtype),
+            value_pool=k.argument("value_pool", (slabs, spec.page_size, spec.value_dim), dtype),
             page_table=k.argument("page_table", (b, p), "int32"),
             query_offsets=k.argument("query_offsets", (b_plus_1,), "int32"),
             context_lengths=k.argument("context_lengths", (b,), "int32"),

@@ -25,10 +25,10 @@ def build(spec: PagedAttentionSpec, target: Target) -> tirx.PrimFunc:
     """(q, key_pool, value_pool, page_table, query_offsets, context_lengths,
     [sinks,] [slopes,] [cos, sin,] out) -> nothing; writes the rows of out that belong to a
     sequence."""
-    n, b, p, pages = count("n"), count("b"), count("p"), count("num_pages")
+    n, b, p, slabs = count("n"), count("b"), count("p"), count("num_slabs")
     dtype, heads = pool_dtype(spec.kv_dtype), spec.num_heads
-    keys = (pages, spec.kv_heads, spec.key_dim, spec.page_size)
-    values = (pages, spec.kv_heads, spec.page_size, spec.value_dim)
+    keys = (slabs, spec.key_dim, spec.page_size)
+    values = (slabs, spec.page_size, spec.value_dim)
     with kernel("paged_attention") as k:
         tensors = Tensors(
             n=n,

@@ -164,28 +164,21 @@ class BlockAttention:
         anything times a weight of zero need not be zero: their values become zeros."""
         spec, shape = self.spec, self.shape
         with otherwise_if(step < count):
-            number = index(self.tensors.page_table[self.sequence, index(first + step)])
-            page, slot = let(number, "int64"), self._slot(step)
+            slab = self.tensors.slab(spec, self.sequence, index(first + step), self.kv_head)
+            slot = self._slot(step)
             threads, per_row = shape.warps * WARP, spec.page_size // VALUES
             for i, guard in self._shares(shape.key_vectors, threads):
                 with otherwise_if(guard):
                     d, vector = tirx.floordiv(i, per_row), tirx.floormod(i, per_row)
-                    source = pointer(
-                        self.tensors.key_pool, page, self.kv_head, index(d), index(vector * VALUES)
-                    )
+                    source = pointer(self.tensors.key_pool, slab, index(d), index(vector * VALUES))
                     place = slot + d * per_row + turned(d, vector, per_row)
                     emit("copy_async16", pointer(self.shared, place), source)
             per_row = spec.value_dim // VALUES
             for i, guard in self._shares(shape.page_vectors - shape.key_vectors, threads):
                 with otherwise_if(guard):
                     at, vector = tirx.floordiv(i, per_row), tirx.floormod(i, per_row)
-                    source = pointer(
-                        self.tensors.value_pool,
-                        page,
-                        self.kv_head,
-                        index(at),
-                        index(vector * VALUES),
-                    )
+                    column = index(vector * VALUES)
+                    source = pointer(self.tensors.value_pool, slab, index(at), column)
                     place = slot + shape.key_vectors + at * per_row + turned(at, vector, per_row)
                     token = (first + step) * spec.page_size + at
                     with T.If(tirx.And(token >= begin, token < end)):

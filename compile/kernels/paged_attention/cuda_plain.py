@@ -44,7 +44,7 @@ def attend_plain(spec: PagedAttentionSpec, tensors: Tensors) -> None:
     heads, key_dim, value_dim = spec.num_heads, spec.key_dim, spec.value_dim
     owned = -(-value_dim // THREADS)  # value dimensions of one thread
     key_pool, value_pool = tensors.key_pool, tensors.value_pool
-    page_table, query_offsets = tensors.page_table, tensors.query_offsets
+    query_offsets = tensors.query_offsets
     sinks, slopes, out = tensors.sinks, tensors.slopes, tensors.out
     with launch(n * heads, THREADS) as (block, thread):
         row = let(tirx.floordiv(block, heads), "int64")
@@ -83,11 +83,11 @@ def attend_plain(spec: PagedAttentionSpec, tensors: Tensors) -> None:
             sees = tirx.And(key_position >= begin, key_position < end)
             visible = let(tirx.Cast("int32", sees), "int32")
             known = let(tirx.Min(key_position, context - 1), "int64")
-            page = let(index(page_table[sequence, tirx.floordiv(known, size)]), "int64")
+            slab = tensors.slab(spec, sequence, tirx.floordiv(known, size), kv_head)
             slot = let(tirx.floormod(known, size), "int64")
             score = Local(0.0)
             with strided(warp, key_dim, WARPS) as d:
-                key = widen(key_pool[page, kv_head, d, slot], spec.kv_dtype, 1)
+                key = widen(key_pool[slab, d, slot], spec.kv_dtype, 1)
                 score.set(score.value + query[d] * key)
             T.buffer_store(partial, score.value, [warp, lane])
             barrier()
@@ -114,12 +114,11 @@ def attend_plain(spec: PagedAttentionSpec, tensors: Tensors) -> None:
                 at = let(start + other, "int64")
                 # Slots beyond the context may hold anything, not-a-number included.
                 with otherwise_if(tirx.And(at >= begin, at < end)):
-                    entry = page_table[sequence, tirx.floordiv(at, size)]
-                    page_of = let(index(entry), "int64")
+                    slab_of = tensors.slab(spec, sequence, tirx.floordiv(at, size), kv_head)
                     slot_of = tirx.floormod(at, size)
                     for number, output in enumerate(outputs):
                         d = tirx.Min(thread + number * THREADS, index(value_dim - 1))
-                        read = value_pool[page_of, kv_head, slot_of, d]
+                        read = value_pool[slab_of, slot_of, d]
                         read = widen(read, spec.kv_dtype, 1)
                         output.set(output.value + weights[other] * read)
         with otherwise_if(is_owned == 1):

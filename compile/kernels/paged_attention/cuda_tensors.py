@@ -10,6 +10,7 @@ from ingot.compile.kernels.cuda_ir import let
 from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
 from ingot.compile.kernels.rope.cuda import rotated
 from ingot.compile.kernels.vector_ir import Buffer, Expr, index
+from ingot.runtime.artifact.kv_layout import slab_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,11 @@ class Tensors:
     slopes: Buffer | None
     tables: tuple[Buffer, Buffer] | None  # cosine and sine, where queries are rotated here
     out: Buffer
+
+    def slab(self, spec: PagedAttentionSpec, sequence: Expr, page: Expr, kv_head: Expr) -> Expr:
+        """Where the pools hold page `page` of a sequence for one KV head."""
+        number = let(index(self.page_table[sequence, page]), "int64")
+        return let(slab_index(number, kv_head, spec.kv_heads), "int64")
 
     def query_value(self, spec: PagedAttentionSpec, row: Expr, head: Expr, d: Expr) -> Expr:
         """Element `d` of a token's query, rotated and scaled."""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ingot.compile.kernels.kv_write.reference import from_kv_dtype, to_kv_dtype
 from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec, WeightRounding
+from ingot.runtime.artifact.kv_layout import slab_index
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int32]
@@ -46,9 +47,10 @@ def reference(
     for sequence, length in enumerate(context_lengths):
         first, last = query_offsets[sequence], query_offsets[sequence + 1]
         pages = page_table[sequence, : -(-int(length) // spec.page_size)]
-        keys = from_kv_dtype(key_pool[pages], spec.kv_dtype).transpose(1, 0, 3, 2)
+        slabs = slab_index(pages, np.arange(spec.kv_heads)[:, None], spec.kv_heads)
+        keys = from_kv_dtype(key_pool[slabs], spec.kv_dtype).swapaxes(2, 3)
         keys = keys.reshape(spec.kv_heads, -1, spec.key_dim)[:, :length]
-        values = from_kv_dtype(value_pool[pages], spec.kv_dtype).transpose(1, 0, 2, 3)
+        values = from_kv_dtype(value_pool[slabs], spec.kv_dtype)
         values = values.reshape(spec.kv_heads, -1, spec.value_dim)[:, :length]
         positions = np.arange(length - (last - first), length)
         mask = visible(spec, positions, np.arange(length))

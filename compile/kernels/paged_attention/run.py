@@ -35,6 +35,7 @@ from ingot.compile.kernels.vector_ir import (
     splat,
     store,
 )
+from ingot.runtime.artifact.kv_layout import slab_index
 
 CACHE_LINE_BYTES = 64
 
@@ -63,10 +64,10 @@ class RunKernel:
         """Attend to pages of the sequence from `first_page` on, which are some of one run."""
         block, tiles = self._block, self._tiles
         with T.serial(num_pages) as i:
-            page = self._page(first_page + i)
+            slab = self._slab(first_page + i)
             start = let(i * self._spec.page_size, 1, "int64")
             with T.serial(block.num_tiles) as tile:
-                self._score_tile(page, tile * tiles.tile_rows, start)
+                self._score_tile(slab, tile * tiles.tile_rows, start)
         first_key = let(first_page * self._spec.page_size, 1, "int64")
         softmax = RunSoftmax(self._spec, self._tensors, block, tiles.lanes, first_key, num_pages)
         with T.serial(block.num_rows) as row:
@@ -84,27 +85,27 @@ class RunKernel:
                     is_first = first == 0 and chunk == tiles.value_chunks[0]
                     self._weigh_tile(chunk, row, first_page, num_pages, asks_ahead=is_first)
 
-    def _page(self, logical: Expr) -> Expr:
-        """Which page of the pools holds page `logical` of the sequence."""
-        table = self._tensors.page_table
-        return let(index(table[self._block.sequence, logical]), 1, "int64")
+    def _slab(self, logical: Expr) -> Expr:
+        """Where the pools hold page `logical` of the sequence for the block's KV head."""
+        page = let(index(self._tensors.page_table[self._block.sequence, logical]), 1, "int64")
+        return let(slab_index(page, self._block.kv_head, self._spec.kv_heads), 1, "int64")
 
-    def _ask_for(self, pool: Buffer, page: Expr, part: Expr, parts: int) -> None:
-        """Ask for one of the `parts` that a page of the block's KV head is cut into."""
-        elements = int(pool.shape[2]) * int(pool.shape[3])
+    def _ask_for(self, pool: Buffer, slab: Expr, part: Expr, parts: int) -> None:
+        """Ask for one of the `parts` that a slab is cut into."""
+        elements = int(pool.shape[1]) * int(pool.shape[2])
         share = -(-elements // parts)
         for first in range(0, share, CACHE_LINE_BYTES // np.dtype(pool.dtype).itemsize):
-            prefetch(pool, (page, self._block.kv_head, index(0), part * share + first))
+            prefetch(pool, (slab, index(0), part * share + first))
 
     def _ask_for_next_keys(self, logical: Expr, part: Expr, parts: int) -> None:
         """Ask for a part of the page one run after page `logical`; at the end for the last again,
         which is in the cache."""
         later = minimum(logical + RUN_TOKENS // self._spec.page_size, self._block.end_page - 1)
-        self._ask_for(self._tensors.key_pool, self._page(later), part, parts)
+        self._ask_for(self._tensors.key_pool, self._slab(later), part, parts)
 
-    def _score_tile(self, page: Expr, row: Expr, start: Expr) -> None:
+    def _score_tile(self, slab: Expr, row: Expr, start: Expr) -> None:
         """scores[row + r, start:] = q[row + r, :] . K of the page, tile_rows rows at once."""
-        spec, block, lanes = self._spec, self._block, self._tiles.lanes
+        spec, lanes = self._spec, self._tiles.lanes
         arithmetic, pool = self._arithmetic, self._tensors.key_pool
         keys_at_once = min(SCORE_VECTORS * lanes, spec.page_size)
         groups, steps = spec.page_size // keys_at_once, spec.key_dim // arithmetic.step
@@ -114,11 +115,8 @@ class RunKernel:
             with T.serial(index(steps)) as i:
                 if self._asks_ahead:
                     part = group * steps + i
-                    self._ask_for(self._tensors.value_pool, page, part, groups * steps)
-                keys = [
-                    arithmetic.vector(pool, (page, block.kv_head, i, column), lanes)
-                    for column in columns
-                ]
+                    self._ask_for(self._tensors.value_pool, slab, part, groups * steps)
+                keys = [arithmetic.vector(pool, (slab, i, column), lanes) for column in columns]
                 for r, accumulators in enumerate(sums):
                     element = arithmetic.element(self._q, row + r, i, lanes)
                     for register, key in zip(accumulators, keys, strict=True):
@@ -144,7 +142,7 @@ class RunKernel:
             )
         with T.serial(num_pages) as i:
             logical = let(first_page + i, 1, "int64")
-            page = self._page(logical)
+            slab = self._slab(logical)
             # Slots past the block's last key may hold anything, not-a-number too: never touched.
             left = self._block.end_key - logical * page_size
             num_keys = let(minimum(left, index(page_size)), 1, "int64")
@@ -153,11 +151,11 @@ class RunKernel:
             with T.serial(tirx.floordiv(num_keys, step)) as slot:
                 if asks_ahead:
                     self._ask_for_next_keys(logical, steps + slot, 2 * steps)
-                self._weigh(sums, chunk, page, slot, row, start + slot, whole=True)
+                self._weigh(sums, chunk, slab, slot, row, start + slot, whole=True)
             if step > 1:
                 with otherwise_if(tirx.floormod(num_keys, step) == 1):
                     slot = let(tirx.floordiv(num_keys, step), 1, "int64")
-                    self._weigh(sums, chunk, page, slot, row, start + slot, whole=False)
+                    self._weigh(sums, chunk, slab, slot, row, start + slot, whole=False)
         for r, registers in enumerate(sums):
             for (offset, lanes), register in zip(chunk, registers, strict=True):
                 store(self._part.output, (row + r, index(offset)), register.value, lanes)
@@ -166,7 +164,7 @@ class RunKernel:
         self,
         sums: list[list[Register]],
         chunk: Chunk,
-        page: Expr,
+        slab: Expr,
         slot: Expr,
         row: Expr,
         i: Expr,
@@ -180,7 +178,7 @@ class RunKernel:
         arithmetic, pool = self._arithmetic, self._tensors.value_pool
         values = []
         for offset, lanes in chunk:
-            where = (page, self._block.kv_head, slot, index(offset))
+            where = (slab, slot, index(offset))
             value = arithmetic.vector(pool, where, lanes)
             values.append(value if whole else arithmetic.first_half(value, lanes))
         for r, registers in enumerate(sums):

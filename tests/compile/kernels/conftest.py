@@ -80,9 +80,9 @@ def compile_kernel(function: Any, target: Target) -> Compiled:
 
 
 def in_pairs(pool: np.ndarray) -> np.ndarray:
-    """A pool `[page, head, rows, columns]` as kernels that multiply pairs of rows hold it."""
-    pages, heads, rows, columns = pool.shape
-    pairs = pool.reshape(pages, heads, rows // 2, 2, columns).swapaxes(3, 4)
+    """A pool `[slab, rows, columns]` as kernels that multiply pairs of rows hold it."""
+    slabs, rows, columns = pool.shape
+    pairs = pool.reshape(slabs, rows // 2, 2, columns).swapaxes(2, 3)
     return np.ascontiguousarray(pairs).reshape(pool.shape)
 
 

@@ -9,6 +9,7 @@ from ingot.compile.kernels.paged_attention.spec import has_pairs
 from ingot.compile.kernels.rope.reference import reference as rotate
 from ingot.compile.kernels.rope.spec import RopeSpec
 from ingot.compile.kernels.vector_ir import pool_dtype
+from ingot.runtime.artifact.kv_layout import num_slabs
 from ingot.targets import Target
 from tests.compile.kernels.conftest import compile_op, in_pairs, normal
 from tests.tolerances import assert_close
@@ -29,15 +30,15 @@ SPECS = (
     KvWriteSpec(1, 8, 16, kv_dtype="float16", page_size=16),
     KvWriteSpec(2, 32, 48, kv_dtype="bfloat16"),  # in pairs, on a target that multiplies them
 )
-NUM_PAGES = 12
+NUM_PAGES = 20  # more than lie side by side
 
 
 def pools(spec: KvWriteSpec) -> list[np.ndarray]:
     dtype = pool_dtype(spec.kv_dtype)
-    shape = (NUM_PAGES, spec.kv_heads)
+    slabs = num_slabs(NUM_PAGES, spec.kv_heads)
     return [
-        np.full((*shape, spec.key_dim, spec.page_size), 7, dtype),
-        np.full((*shape, spec.page_size, spec.value_dim), 7, dtype),
+        np.full((slabs, spec.key_dim, spec.page_size), 7, dtype),
+        np.full((slabs, spec.page_size, spec.value_dim), 7, dtype),
     ]
 
 
@@ -80,7 +81,7 @@ def test_bfloat16_rounds_to_nearest_even_and_keeps_nan(target: Target) -> None:
     )
     row = bits.view(np.float32).reshape(1, 8)
     got = compile_op("kv_write", spec, target)(row, row, np.zeros(1, np.int32), *pools(spec))[-1][
-        0, 0, 0
+        0, 0
     ]
     assert got[:5].tolist() == [0x3F80, 0x3F82, 0x3F81, 0x7F80, 0xFF80]
     assert np.isnan(from_kv_dtype(got[5:7], "bfloat16")).all()

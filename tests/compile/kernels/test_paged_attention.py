@@ -15,6 +15,7 @@ from ingot.compile.kernels.paged_attention.spec import has_pairs
 from ingot.compile.kernels.paged_attention.tiles import choose_tiles
 from ingot.compile.kernels.rope.reference import reference as rotate
 from ingot.compile.kernels.rope.spec import RopeSpec
+from ingot.runtime.artifact.kv_layout import num_slabs, slab_index
 from ingot.targets import Target, load_targets
 from tests.compile.kernels.conftest import Compiled, compile_op, in_pairs, normal
 from tests.tolerances import assert_close
@@ -118,13 +119,15 @@ def make_batch(spec: PagedAttentionSpec, sequences: list[tuple[int, int]]) -> Ba
     num_pages = sum(pages_of) + 3
     order = np.random.permutation(num_pages)
     table = np.zeros((len(sequences), max(pages_of, default=0) + 1), np.int32)
-    key = normal(num_pages, spec.kv_heads, spec.key_dim, spec.page_size)
-    value = normal(num_pages, spec.kv_heads, spec.page_size, spec.value_dim)
+    slabs, heads = num_slabs(num_pages, spec.kv_heads), np.arange(spec.kv_heads)
+    key = normal(slabs, spec.key_dim, spec.page_size)
+    value = normal(slabs, spec.page_size, spec.value_dim)
     for i, (number, (_, context)) in enumerate(zip(pages_of, sequences, strict=True)):
         table[i, :number], order = order[:number], order[number:]
         if unused := number * spec.page_size - context:
-            key[table[i, number - 1], :, :, -unused:] = np.nan
-            value[table[i, number - 1], :, -unused:] = np.nan
+            last = slab_index(table[i, number - 1], heads, spec.kv_heads)
+            key[last, :, -unused:] = np.nan
+            value[last, -unused:] = np.nan
     new_tokens = [new for new, _ in sequences]
     extra = [normal(spec.num_heads)] if spec.has_sinks else []
     extra += [np.abs(normal(spec.num_heads))] if spec.has_slopes else []

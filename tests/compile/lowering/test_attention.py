@@ -67,7 +67,8 @@ def test_keys_and_values_are_written_and_then_read() -> None:
     # Keys, values and queries are columns of one matrix that is read where it is.
     assert write.shapes[:2] == (("n", Q + 2 * KV),) * 2
     assert attention.shapes[0] == ("n", Q + 2 * KV)
-    pools = (("num_pages", KV_HEADS, DIM, 32), ("num_pages", KV_HEADS, 32, DIM))
+    slabs = f"num_slabs_{KV_HEADS}"
+    pools = ((slabs, DIM, 32), (slabs, 32, DIM))
     assert write.shapes[-2:] == pools
     assert attention.shapes[1:3] == pools
     page_table, _offsets, context_lengths = attention.shapes[3:]

@@ -116,7 +116,7 @@ def test_json_is_the_manifest(artifact: Path) -> None:
     result = CliRunner().invoke(app, ["inspect", str(artifact), "--json"])
     record = json.loads(result.stdout)
     assert record["target"]["cuda_arch"] == "sm_90"
-    assert record["schema_version"] == 1
+    assert record["schema_version"] == 2
 
 
 def test_not_an_artifact(tmp_path: Path) -> None:
