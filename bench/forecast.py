@@ -15,9 +15,9 @@ from ingot.bench.profile.report import load_of, resident_bytes
 from ingot.errors import IngotError, UsageError
 from ingot.runtime.artifact.manifest import Manifest
 from ingot.runtime.artifact.work import evaluate
+from ingot.runtime.limits import DEFAULT_MAX_STEP_TOKENS
 
 FLOAT = 4
-DEFAULT_STEP_TOKENS = 512  # the engine's own default: longer prompts are read in chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class TimeForecast:
 
 
 def forecast_memory(
-    manifest: Manifest, context: int, batch: int, step_tokens: int = DEFAULT_STEP_TOKENS
+    manifest: Manifest, context: int, batch: int, step_tokens: int = DEFAULT_MAX_STEP_TOKENS
 ) -> MemoryForecast:
     check(manifest, context, batch)
     page = manifest.page_size_tokens
@@ -79,7 +79,7 @@ def forecast_times(
     limits: Limits,
     context: int,
     batch: int,
-    step_tokens: int = DEFAULT_STEP_TOKENS,
+    step_tokens: int = DEFAULT_MAX_STEP_TOKENS,
 ) -> TimeForecast:
     """`step_tokens`: what one step computes at most, as the engine is told."""
     check(manifest, context, batch)

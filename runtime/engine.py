@@ -26,7 +26,7 @@ from ingot.runtime.core_parts import create_core
 from ingot.runtime.engine_stats import Counters, EngineStats
 from ingot.runtime.executor import Executor
 from ingot.runtime.kv.size import choose_num_pages
-from ingot.runtime.limits import Limits
+from ingot.runtime.limits import DEFAULT_MAX_SEQUENCES, DEFAULT_MAX_STEP_TOKENS, Limits
 from ingot.runtime.outputs import Chunk, Completion, join_chunks
 from ingot.runtime.pooling import finish_embedding, take_embedding
 from ingot.runtime.prompts import Prompt, as_prompts
@@ -66,8 +66,8 @@ class Engine:
         num_threads: int | None = None,
         num_pages: int | None = None,
         kv_memory_bytes: int | None = None,
-        max_sequences: int = 64,
-        max_step_tokens: int = 512,
+        max_sequences: int = DEFAULT_MAX_SEQUENCES,
+        max_step_tokens: int = DEFAULT_MAX_STEP_TOKENS,
         max_waiting: int | None = None,
         speculation: SpeculationKind | None = None,
         draft: str | Path | Artifact | None = None,

@@ -9,6 +9,9 @@ from ingot.errors import QueueFull, RequestError
 from ingot.runtime.request_options import RequestOptions
 from ingot.runtime.sampling_params import SamplingParams
 
+DEFAULT_MAX_SEQUENCES = 64
+DEFAULT_MAX_STEP_TOKENS = 512
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

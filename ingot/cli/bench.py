@@ -24,7 +24,9 @@ def bench() -> None:
 
 @app.command()
 def compare(
-    model: Annotated[str, typer.Argument(help="Hub id, folder of a checkpoint, or `demo`.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Hub id, folder of a checkpoint, or `demo`.")
+    ],
     artifact: Annotated[
         Path | None, typer.Option(help="Measure this artifact instead of compiling one.")
     ] = None,
@@ -43,13 +45,19 @@ def compare(
         str | None, typer.Option(help="Target of the compiled backend. [default: the device's]")
     ] = None,
     prompt_tokens: Annotated[
-        list[int] | None, typer.Option(min=1, metavar="N", help="Prompt length. Repeatable.")
+        list[int] | None,
+        typer.Option(min=1, metavar="N", help="Prompt length. Repeatable. [default: 16 and 128]"),
     ] = None,
     batch: Annotated[
-        list[int] | None, typer.Option(min=1, metavar="N", help="Batch size. Repeatable.")
+        list[int] | None,
+        typer.Option(min=1, metavar="N", help="Batch size. Repeatable. [default: 1 and 4]"),
     ] = None,
-    new_tokens: Annotated[int | None, typer.Option(min=2, help="Tokens to generate.")] = None,
-    repeat: Annotated[int | None, typer.Option(min=1, help="Timed generations a turn.")] = None,
+    new_tokens: Annotated[
+        int | None, typer.Option(min=2, help="Tokens to generate. [default: 32]")
+    ] = None,
+    repeat: Annotated[
+        int | None, typer.Option(min=1, help="Timed generations a turn. [default: 3]")
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(

@@ -98,7 +98,9 @@ def chat(
     artifact: Artifact,
     *,
     params: SamplingParams,
-    system: Annotated[str, typer.Option(help="Instructions for the model.")] = "",
+    system: Annotated[
+        str, typer.Option(metavar="TEXT", help="Instructions for the model.", show_default=False)
+    ] = "",
     speculate: Speculate = False,
     draft: Draft = None,
     threads: Threads = None,

@@ -10,7 +10,10 @@ import typer
 from ingot.cli.options import AllowPickle, Json, TrustRemoteCode, output_folder
 
 Model = Annotated[
-    str, typer.Argument(help="Hub id, folder of a checkpoint, or `demo`, which is embedded.")
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Hub id, folder of a checkpoint, or `demo`, which is embedded."
+    ),
 ]
 
 

@@ -32,23 +32,32 @@ def walk(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def describe_parameter(parameter: Any) -> tuple[str, str]:
     """The first cell and the second of a parameter's row."""
-    text = (parameter.help or "").replace("|", "\\|")
+    text = parameter.help or ""
     if parameter.param_type_name == "argument":
         return f"`{parameter.name.upper()}`", text
     flags = ", ".join([*parameter.opts, *parameter.secondary_opts])
     if not parameter.is_flag:
         flags += f" {parameter.metavar or parameter.name.upper().replace('_', '-')}"
-    if parameter.default not in (None, False) and "[default" not in text:
+    if parameter.default not in (None, False, "") and "[default" not in text:
         text = f"{text} [default: {parameter.default}]"
     return f"`{flags}`", text
+
+
+def describe_paragraph(text: str) -> str:
+    """One line, or a block of commands where click keeps the lines apart."""
+    if not text.startswith("\b"):
+        return " ".join(text.split())
+    commands = "\n".join(line.strip() for line in text.splitlines()[1:])
+    return f"```\n{commands}\n```"
 
 
 def describe_command(path: str, command: Any) -> str:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     usage = " ".join([path, *(p.name.upper() for p in arguments), "[OPTIONS]"])
     rows = [describe_parameter(p) for p in command.params if p.name != "help"]
-    table = "".join(f"| {left} | {right} |\n" for left, right in rows)
-    text = " ".join(command.help.split())
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    table = "".join(f"| {left} | {right} |\n" for left, right in escaped)
+    text = "\n\n".join(map(describe_paragraph, command.help.split("\n\n")))
     return f"## {path}\n\n{text}\n\n```\n{usage}\n```\n\n| | |\n| --- | --- |\n{table}"
 
 

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-Artifact = Annotated[Path, typer.Argument(help="Folder that `ingot compile` wrote.")]
+Artifact = Annotated[
+    Path, typer.Argument(metavar="ARTIFACT", help="Folder that `ingot compile` wrote.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Threads = Annotated[
     int | None,

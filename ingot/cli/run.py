@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 @takes_sampling
 def run(
     artifact: Artifact,
-    prompt: Annotated[str, typer.Argument(help="Text to continue; - reads it from stdin.")],
+    prompt: Annotated[
+        str, typer.Argument(metavar="PROMPT", help="Text to continue; - reads it from stdin.")
+    ],
     *,
     params: SamplingParams,
     speculate: Speculate = False,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ingot.cli.options import Artifact, Draft, Speculate, Threads
+from ingot.runtime.limits import DEFAULT_MAX_SEQUENCES, DEFAULT_MAX_STEP_TOKENS
 from ingot.runtime.server.settings import ServerSettings
 
 DEFAULTS = ServerSettings()  # a few numbers; what serves is imported when it does
@@ -50,16 +51,23 @@ def serve(
     ] = DEFAULTS.pooling,
     threads: Threads = None,
     max_sequences: Annotated[
-        int | None, typer.Option(min=1, help="Requests that run at the same time.")
-    ] = None,
+        int, typer.Option(min=1, help="Requests that run at the same time.")
+    ] = DEFAULT_MAX_SEQUENCES,
     max_step_tokens: Annotated[
-        int | None,
+        int,
         typer.Option(min=1, help="Tokens of one step: how long a long prompt may hold others up."),
-    ] = None,
+    ] = DEFAULT_MAX_STEP_TOKENS,
     max_waiting: Annotated[
         int | None, typer.Option(min=0, help="Requests that wait; more are answered 429.")
     ] = 256,
-    kv_pages: Annotated[int | None, typer.Option(min=1, help="Pages of the KV cache.")] = None,
+    kv_pages: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Pages of the KV cache. [default: what --max-sequences full contexts take, "
+            "within a quarter of the memory]",
+        ),
+    ] = None,
     kv_memory_mb: Annotated[int | None, typer.Option(min=1, help="The same in megabytes.")] = None,
     speculate: Speculate = False,
     draft: Draft = None,
@@ -70,7 +78,8 @@ def serve(
         int, typer.Option(min=1, help="Prompts times n of one request, at most.")
     ] = DEFAULTS.max_choices,
     request_timeout: Annotated[
-        float | None, typer.Option(min=0.001, help="Seconds after which a request is cut off.")
+        float | None,
+        typer.Option(min=0.001, help="Seconds after which a request is cut off. [default: none]"),
     ] = DEFAULTS.request_timeout_s,
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="How long SIGTERM waits for running requests.")

@@ -29,11 +29,11 @@ def tune(
     cuda_compiler: Annotated[str, typer.Option(help="nvrtc or nvcc.")] = "nvrtc",
     as_json: Json = False,
 ) -> None:
-    """Search the kernels' sizes on this machine, its CPU's or its GPU's.
+    """Search the kernels' sizes on this machine.
 
-    Every compile that follows uses what is found. Each size has a few candidates around the guess,
-    timed in turns on kernels that it decides on. They change how fast kernels are, not what they
-    mean.
+    On its CPU, or on its GPU with `--target cuda`. Every compile that follows uses what is found.
+    Each size has a few candidates around the guess, timed in turns on kernels that it decides on.
+    They change how fast kernels are, not what they mean.
     """
     import sys
     from dataclasses import asdict
