@@ -85,12 +85,12 @@ class EngineCore:
             return chunks
         self._count(schedule, start_s)
         embedding = [chunk for chunk in schedule.chunks if chunk.sequence.pooling is not None]
+        generating = [chunk for chunk in schedule.chunks if chunk.sequence.pooling is None]
         if embedding:
             chunks += self._embed(embedding, start_s)
-            generating = [chunk for chunk in schedule.chunks if chunk.sequence.pooling is None]
-            return chunks + (self._generate(generating, start_s) if generating else [])
-        chunks += self._generate(schedule.chunks, start_s)
-        if speculator is not None:
+        if generating:
+            chunks += self._generate(generating, start_s)
+        if speculator is not None and not embedding:  # else it is not the time of guesses alone
             speculator.record(schedule, self._clock() - start_s)
         return chunks
 
