@@ -9,7 +9,7 @@ BODY = {"model": "toy", "prompt": "a", "max_tokens": 40, "stream": True}
 
 
 def test_running_requests_finish_and_new_ones_are_refused(serve: Serve) -> None:
-    server = serve(FakeEngine(LONG, delay_s=0.01), drain_s=10)
+    server = serve(FakeEngine(LONG, delay_s=0.03), drain_s=60)
     with server.client.stream("POST", "/v1/completions", json=BODY) as response:
         lines = response.iter_lines()
         next(lines)

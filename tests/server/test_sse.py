@@ -34,18 +34,32 @@ def run_stream(
         raise AssertionError
 
     async def run() -> None:
-        stream = EventStream(events, **{"write_timeout_s": 5.0, **options})
-        async with asyncio.timeout(5):
+        stream = EventStream(events, **{"write_timeout_s": 60.0, **options})
+        async with asyncio.timeout(60):
             await stream({"type": "http"}, receive or wait, collect)
 
     asyncio.run(run())
     return sent
 
 
-async def count(to: int, delay_s: float = 0.0) -> AsyncGenerator[dict[str, Any], None]:
+async def count(to: int) -> AsyncGenerator[dict[str, Any], None]:
     for number in range(to):
-        await asyncio.sleep(delay_s)
         yield {"n": number}
+
+
+class SilentUntilPinged:
+    """A source whose first event comes when its reader has been shown that the stream lives."""
+
+    def __init__(self) -> None:
+        self._pinged = asyncio.Event()
+
+    async def events(self) -> AsyncGenerator[dict[str, Any], None]:
+        await self._pinged.wait()
+        yield {"n": 0}
+
+    async def take(self, message: Message) -> None:
+        if message.get("body") == PING:
+            self._pinged.set()
 
 
 def bodies(sent: list[Message]) -> list[bytes]:
@@ -78,7 +92,8 @@ def test_an_error_later_is_an_event() -> None:
 
 
 def test_a_silent_stream_shows_that_it_lives() -> None:
-    sent = run_stream(count(1, 0.2), ping_s=0.04, admission_s=0.01)
+    source = SilentUntilPinged()
+    sent = run_stream(source.events(), send=source.take, ping_s=0.01, admission_s=0.01)
     assert bodies(sent)[0] == PING and b'data: {"n":0}\n\n' in bodies(sent)
 
 
@@ -95,7 +110,10 @@ def test_a_refusal_that_comes_late_has_its_status() -> None:
 def test_an_accepted_stream_begins_before_its_first_event() -> None:
     accepted = asyncio.Event()
     accepted.set()
-    sent = run_stream(count(1, 0.2), ping_s=0.04, admission_s=0.01, is_accepted=accepted)
+    source = SilentUntilPinged()
+    sent = run_stream(
+        source.events(), send=source.take, ping_s=0.01, admission_s=0.01, is_accepted=accepted
+    )
     assert sent[0]["status"] == 200 and bodies(sent)[0] == PING
 
 
@@ -136,7 +154,7 @@ def test_a_client_that_goes_closes_the_source() -> None:
     assert closed
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, "it never happened"

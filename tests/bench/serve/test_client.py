@@ -45,7 +45,7 @@ def test_cancelled_request_hangs_up(fake: FakeServer) -> None:
     fake.token_s = 0.02
     record = ask(fake.url, PlannedRequest("a", 500, cancel_after=3))
     assert (record.outcome, len(record.piece_s)) == ("cancelled", 3)
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not fake.num_cancelled and time.monotonic() < end:
         time.sleep(0.01)
     assert fake.num_cancelled == 1

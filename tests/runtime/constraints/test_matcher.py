@@ -20,7 +20,7 @@ from ingot.runtime.constraints.matcher import GrammarCompiler, num_words
 TOKENIZER = Path(__file__).parents[3] / "models" / "demo" / "tokenizer.json"
 END = 0
 VOCAB = 2048
-SECONDS = 5.0  # far above what the limits allow, for busy machines
+SECONDS = 5.0  # of this process's own work, far above what the limits allow
 
 
 @pytest.fixture(scope="module")
@@ -143,10 +143,10 @@ HOSTILE: list[Constraint] = [
 def test_hostile_constraints_are_refused_soon(
     compiler: GrammarCompiler, constraint: Constraint
 ) -> None:
-    start_s = time.monotonic()
+    start_s = time.process_time()
     with pytest.raises(RequestError, match="can't be used") as caught:
         compiler.compile(constraint)
-    assert time.monotonic() - start_s < SECONDS
+    assert time.process_time() - start_s < SECONDS
     assert "\n" not in caught.value.message and len(caught.value.message) < 400
 
 
@@ -169,9 +169,9 @@ def test_a_limit_that_is_met_on_the_way(compiler: GrammarCompiler) -> None:
     ids=lambda c: str(c)[:40],
 )
 def test_big_constraints_stay_quick(compiler: GrammarCompiler, constraint: Constraint) -> None:
-    start_s = time.monotonic()
+    start_s = time.process_time()
     walk(compiler, constraint, seed=1, longest=30)
-    assert time.monotonic() - start_s < SECONDS
+    assert time.process_time() - start_s < SECONDS
 
 
 def test_more_logits_than_tokens() -> None:
