@@ -63,9 +63,9 @@ endif
 demo: $(VENV)/.ingot-setup ## Compile the embedded model, complete a line of Python, compare with eager.
 	$(INGOT) compile demo --target cpu --quant f32 --out $(DEMO) --force
 	@echo; echo '== compiled'
-	@$(INGOT) run $(DEMO) "$$PROMPT" --max-tokens 64 --temperature 0 >$(DEMO)-compiled.txt && cat $(DEMO)-compiled.txt
+	@$(INGOT) run $(DEMO) "$$PROMPT" --max-tokens 64 --temperature 0 | tee $(DEMO)-compiled.txt
 	@echo; echo '== eager'
-	@$(INGOT) run $(DEMO) "$$PROMPT" --max-tokens 64 --temperature 0 --eager demo >$(DEMO)-eager.txt && cat $(DEMO)-eager.txt
+	@$(INGOT) run $(DEMO) "$$PROMPT" --max-tokens 64 --temperature 0 --eager demo | tee $(DEMO)-eager.txt
 	@cmp $(DEMO)-compiled.txt $(DEMO)-eager.txt && { echo; echo '== the same text'; }
 	$(INGOT) bench compare demo --artifact $(DEMO) --backend compiled --backend eager \
 		--prompt-tokens 16 --prompt-tokens 128 --batch 1 --new-tokens 64
