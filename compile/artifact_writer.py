@@ -14,6 +14,7 @@ import torch
 from ingot.compile.build import EMBED, host_triple
 from ingot.compile.pipeline import CompiledGraph, GraphOptions
 from ingot.compile.report import Observer
+from ingot.compile.sampling_functions import LOGPROBS, MASK
 from ingot.compile.storage import WeightTable
 from ingot.compile.weight_expressions import Array
 from ingot.errors import CompileError, UsageError
@@ -117,7 +118,11 @@ def write_artifact(
             max_context_tokens=captured.max_context_tokens,
             num_layers=captured.num_layers,
             hidden_size=captured.hidden_size,
-            functions=records.FunctionsRecord(embed=EMBED),
+            functions=records.FunctionsRecord(
+                embed=EMBED,
+                mask=MASK if target.kind == "cuda" else None,
+                logprobs=LOGPROBS if target.kind == "cuda" else None,
+            ),
             workspace=compiled.workspace,
         ),
         kv_slots=tuple(

@@ -1,4 +1,5 @@
-"""The vocabulary's size to the artifact's `sample` and `penalize` (the sampling contract)."""
+"""The vocabulary's size to the artifact's functions that choose tokens (the sampling contract):
+`sample` and `penalize`, and on a GPU `mask` and `logprobs`, which a CPU's runtime does itself."""
 
 from __future__ import annotations
 
@@ -9,20 +10,25 @@ import tvm
 from tvm import relax, tirx
 
 from ingot.compile.kernels import implementation
+from ingot.compile.kernels.sampling.cuda_logprobs import NUM_FIELDS, LogprobsSpec
+from ingot.compile.kernels.sampling.cuda_mask import MaskSpec
 from ingot.compile.kernels.sampling.penalize import PenalizeSpec
 from ingot.compile.kernels.sampling.sample import SampleSpec
 from ingot.targets import Target
 
-SAMPLE = "sample"
+SAMPLE, MASK, LOGPROBS = "sample", "mask", "logprobs"
 SAMPLE_DIMENSIONS = {"m": (0, 0)}
 """The place that tells how many rows of logits there are (`polynomial.Place`)."""
 
 
 def add_sampling(module: tvm.IRModule, vocab_size: int, target: Target) -> tvm.IRModule:
-    """Add both functions, so that no more than token ids leaves the device."""
+    """Add the functions, so that no more than what was chosen leaves the device."""
     builder = relax.BlockBuilder()
     _add_sample(builder, vocab_size, target)
     _add_penalize(builder, vocab_size, target)
+    if target.kind == "cuda":
+        _add_mask(builder, vocab_size, target)
+        _add_logprobs(builder, vocab_size, target)
     functions = {**dict(module.functions_items()), **dict(builder.get().functions_items())}
     return tvm.IRModule(functions, attrs=module.attrs)
 
@@ -78,9 +84,49 @@ def _add_penalize(builder: relax.BlockBuilder, vocab_size: int, target: Target) 
     )
     function = implementation("sampling", target).build_penalize(PenalizeSpec(vocab_size), target)
     kernel = builder.add_func(_without_symbol(function), "penalize_rows")
-    logits = parameters[0]
-    with builder.function("penalize", parameters):
+    _add_in_place(builder, "penalize", kernel, parameters)
+
+
+def _add_mask(builder: relax.BlockBuilder, vocab_size: int, target: Target) -> None:
+    """`(logits, mask_rows, bits) -> logits`, the very buffer, changed."""
+    m, z, spec = tirx.Var("m", "int64"), tirx.Var("z", "int64"), MaskSpec(vocab_size)
+    parameters = _variables(
+        [
+            ("logits", (m, vocab_size), "float32"),
+            ("mask_rows", (m,), "int32"),
+            ("bits", (z, spec.num_words), "int32"),
+        ]
+    )
+    function = implementation("sampling", target).build_mask(spec, target)
+    kernel = builder.add_func(_without_symbol(function), "mask_logits")
+    _add_in_place(builder, MASK, kernel, parameters)
+
+
+def _add_in_place(
+    builder: relax.BlockBuilder, name: str, kernel: Any, parameters: list[relax.Var]
+) -> None:
+    """A function that changes its first argument."""
+    with builder.function(name, parameters):
         with builder.dataflow():
-            call = relax.op.call_tir_inplace(kernel, parameters, [0], [logits.ty])
+            call = relax.op.call_tir_inplace(kernel, parameters, [0], [parameters[0].ty])
             changed = builder.emit_output(call)
         builder.emit_func_output(changed)
+
+
+def _add_logprobs(builder: relax.BlockBuilder, vocab_size: int, target: Target) -> None:
+    """`(logits, tokens [m], num_top [m]) -> what log-probabilities are made of`."""
+    m = tirx.Var("m", "int64")
+    parameters = _variables(
+        [
+            ("logits", (m, vocab_size), "float32"),
+            ("tokens", (m,), "int32"),
+            ("num_top", (m,), "int32"),
+        ]
+    )
+    function = implementation("sampling", target).build_logprobs(LogprobsSpec(vocab_size), target)
+    kernel = builder.add_func(_without_symbol(function), "rank_logprobs")
+    with builder.function(LOGPROBS, parameters):
+        with builder.dataflow():
+            out = relax.TensorType((m, NUM_FIELDS), "float64")
+            found = builder.emit_output(relax.call_tir(kernel, parameters, out))
+        builder.emit_func_output(found)

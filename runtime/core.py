@@ -102,6 +102,7 @@ class EngineCore:
         sampled: Iterator[Choice] = iter(())
         if rows:
             sampled = iter(self._sampler.run(inputs, rows))
+            self.counters.num_graph_misses = self.executor.num_graph_misses
         else:
             self.executor.step(inputs)
         now_s = self._clock()

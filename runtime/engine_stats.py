@@ -28,6 +28,7 @@ class Counters:
     num_prefix_hit_tokens: int = 0  # prompt tokens whose keys and values were cached
     num_proposed_tokens: int = 0  # by speculation
     num_accepted_tokens: int = 0
+    num_graph_misses: int = 0  # steps on a GPU that listed too many tokens for its graphs
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ingot.environment import read_variable
+from ingot.errors import ArtifactVersionError
 from ingot.runtime.amx import allow_tiles
 from ingot.runtime.artifact.artifact import Artifact
 from ingot.runtime.artifact.kv_layout import kv_pool_shapes, slab_index
@@ -19,7 +20,7 @@ from ingot.runtime.cuda.buckets import bucket_for
 from ingot.runtime.cuda.graph import DecodeGraphs
 from ingot.runtime.cuda.upload import OnProgress
 from ingot.runtime.ffi import tvm_ffi
-from ingot.runtime.sampling import PenaltyInputs, SamplingInputs
+from ingot.runtime.sampling import Drawn, PenaltyInputs, SamplingInputs, Wishes
 from ingot.runtime.step_inputs import StepInputs
 from ingot.runtime.vm import HostMemory, VirtualMachine, as_array
 from ingot.runtime.workspace import Workspace
@@ -31,11 +32,20 @@ if TYPE_CHECKING:
 class Executor(Protocol):
     """What the engine asks of a device. Logits stay where they are; only tokens come back."""
 
+    num_graph_misses: int
+    """Steps that a GPU would have run as graphs, had they listed fewer tokens."""
+
     def step(self, inputs: StepInputs) -> Any:
         """Write the tokens' K and V into the pools and return the logits, `[m, vocab]`."""
 
     def step_and_sample(self, inputs: StepInputs, sampling: SamplingInputs) -> list[int]:
         """`step` and `sample` in one, for steps whose logits nobody looks at or changes."""
+
+    def step_captured(
+        self, inputs: StepInputs, sampling: SamplingInputs, wishes: Wishes
+    ) -> Drawn | None:
+        """`step`, changes, `sample` and log-probabilities in one; None where a device can't do
+        that, and nothing has run. No row may be of a prompt."""
 
     def embed(self, inputs: StepInputs) -> NDArray[np.float32]:
         """As `step`, but the hidden states that the logits would be made of, `[m, width]`, on the
@@ -108,10 +118,14 @@ class CompiledExecutor:
     ) -> None:
         manifest = artifact.manifest
         cuda_archs = manifest.target.cuda_archs
+        if cuda_archs and manifest.step.functions.mask is None:
+            raise ArtifactVersionError(
+                "the artifact was compiled before masks were applied on the GPU",
+                hint="compile the model again",
+            )
         allow_tiles(manifest.target.features)
         self.vm = VirtualMachine(artifact.code_path, num_threads, cuda_archs)
         self._memory: Memory = CudaMemory() if cuda_archs else HostMemory()
-        self._is_host = not cuda_archs
         self._functions = functions = manifest.step.functions
         self._kv_slots = manifest.kv_slots
         shapes = kv_pool_shapes(self._kv_slots, num_pages, manifest.page_size_tokens)
@@ -123,6 +137,7 @@ class CompiledExecutor:
         sampling = {name: amounts.pop(name) for name in [functions.sample] if name in amounts}
         self._workspace = Workspace(self.vm, amounts, bounds)
         self._sampling = Workspace(self.vm, sampling, bounds)
+        self.num_graph_misses = 0
         self._graphs: DecodeGraphs | None = None
         if read_variable("INGOT_CUDA_GRAPHS") and isinstance(self._memory, CudaMemory):
             self._graphs = DecodeGraphs(self.vm, artifact, self._pools, self._weights)
@@ -133,8 +148,18 @@ class CompiledExecutor:
 
     def step_and_sample(self, inputs: StepInputs, sampling: SamplingInputs) -> list[int]:
         if self._graphs is not None and (bucket := bucket_for(inputs)) is not None:
-            return self._graphs.run(bucket, inputs, sampling)
+            return self._graphs.run(bucket, inputs, sampling).tokens
         return self.sample(self.step(inputs), sampling)
+
+    def step_captured(
+        self, inputs: StepInputs, sampling: SamplingInputs, wishes: Wishes
+    ) -> Drawn | None:
+        if self._graphs is None or (bucket := bucket_for(inputs)) is None:
+            return None
+        if not self._graphs.can_grant(wishes):
+            self.num_graph_misses += 1
+            return None
+        return self._graphs.run(bucket, inputs, sampling, wishes)
 
     def embed(self, inputs: StepInputs) -> NDArray[np.float32]:
         assert self._functions.embed is not None, "an artifact without embeddings"
@@ -175,13 +200,18 @@ class CompiledExecutor:
         self.vm.call(self._functions.penalize, logits, *self._lend(penalties))
 
     def mask(self, logits: Any, masks: Masks) -> None:
-        from ingot.runtime.constraints.masks import mask_logits, mask_penalties
+        if self._functions.mask is not None:
+            num_rows, vocab_size = logits.shape
+            bits = masks.bits[:, : -(-vocab_size // 32)]
+            self.vm.call(
+                self._functions.mask,
+                logits,
+                *self._memory.lend([masks.by_row(num_rows), bits]),
+            )
+            return
+        from ingot.runtime.constraints.masks import mask_logits
 
-        if self._is_host:
-            mask_logits(writable(as_array(logits)), masks)
-        else:
-            # The list of forbidden tokens goes over the bus: megabytes for a large vocabulary.
-            self.penalize(logits, mask_penalties(masks, *logits.shape))
+        mask_logits(writable(as_array(logits)), masks)
 
     def sample(self, logits: Any, sampling: SamplingInputs) -> list[int]:
         function = self._functions.sample

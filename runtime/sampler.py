@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 from ingot.runtime.executor import Executor
 from ingot.runtime.outputs import TokenLogprob
-from ingot.runtime.sampling import LogitRow, build_penalties, build_sampling, token_logprob
+from ingot.runtime.sampling import (
+    Drawn,
+    LogitRow,
+    SamplingInputs,
+    Wishes,
+    build_sampling,
+    find_wishes,
+    token_logprob,
+)
 from ingot.runtime.scheduler import ScheduledChunk
 from ingot.runtime.step_inputs import StepInputs
 
@@ -33,36 +41,37 @@ class Sampler:
     def run(self, inputs: StepInputs, rows: Seq[LogitRow]) -> list[Choice]:
         """Run the step. One token for each row of logits, and the probability of the row's token
         where it was asked for: of the prompt's for a row of the prompt, else of the sampled one."""
-        asked = [
-            (place, num_top)
-            for place, row in enumerate(rows)
-            if (num_top := _num_top(row)) is not None
-        ]
-        penalties = build_penalties(rows)
-        has_masks = self._masker is not None and self._masker.has_masks
-        if not asked and penalties is None and not has_masks:
-            tokens = self._executor.step_and_sample(inputs, build_sampling(rows))
+        masks = None if self._masker is None else self._masker.take()
+        wishes, sampling = find_wishes(rows, masks), build_sampling(rows)
+        if wishes is None:
+            tokens = self._executor.step_and_sample(inputs, sampling)
             return [(token, None) for token in tokens]
+        drawn = None
+        if all(row.prompt_token is None for row in rows):
+            drawn = self._executor.step_captured(inputs, sampling, wishes)
+        if drawn is None:
+            drawn = self._run_one_by_one(inputs, rows, sampling, wishes)
+        return list(zip(drawn.tokens, drawn.logprobs, strict=True))
+
+    def _run_one_by_one(
+        self, inputs: StepInputs, rows: Seq[LogitRow], sampling: SamplingInputs, wishes: Wishes
+    ) -> Drawn:
         logits = self._executor.step(inputs)
+        asked: list[tuple[int, int]] = []
+        if wishes.num_top is not None:
+            asked = [(row, num) for row, num in enumerate(wishes.num_top.tolist()) if num >= 0]
         # Copied first: penalties change the logits in place.
         raw = [self._executor.read_row(logits, place) for place, _ in asked]
-        if penalties is not None:
-            self._executor.penalize(logits, penalties)
-        if self._masker is not None:
-            self._masker.apply(logits, self._executor)
-        tokens = self._executor.sample(logits, build_sampling(rows))
+        if wishes.penalties is not None:
+            self._executor.penalize(logits, wishes.penalties)
+        if wishes.masks is not None:
+            self._executor.mask(logits, wishes.masks())
+        tokens = self._executor.sample(logits, sampling)
         logprobs: list[TokenLogprob | None] = [None] * len(rows)
         for row, (place, num_top) in zip(raw, asked, strict=True):
             known = rows[place].prompt_token
             logprobs[place] = token_logprob(row, tokens[place] if known is None else known, num_top)
-        return list(zip(tokens, logprobs, strict=True))
-
-
-def _num_top(row: LogitRow) -> int | None:
-    sequence = row.sequence
-    if row.prompt_token is None:
-        return sequence.num_top_logprobs
-    return sequence.params.prompt_logprobs
+        return Drawn(tokens, logprobs)
 
 
 def choose_rows(chunks: Seq[ScheduledChunk]) -> tuple[list[LogitRow], list[int]]:

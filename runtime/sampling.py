@@ -1,25 +1,37 @@
-"""Turns rows of logits that want a token into the arrays of `penalize` and `sample`."""
+"""Turns rows of logits that want a token into the arrays of `penalize` and `sample`, and what comes
+of them into tokens and probabilities."""
 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ingot.runtime.draws import draw
 from ingot.runtime.outputs import TokenLogprob
+from ingot.runtime.sampling_params import MAX_LOGPROBS
 from ingot.runtime.sequence import Sequence
 from ingot.runtime.token_table import TokenTable
+
+if TYPE_CHECKING:
+    from ingot.runtime.constraints.masks import Masks
 
 Floats = NDArray[np.float32]
 Int32s = NDArray[np.int32]
 
 # Added to a logit so that its token can't be chosen. Not infinity: kernels compute exp of it.
 FORBIDDEN = -1e30
+
+# The fields of a row of `logprobs`: what a logit is less to be a log-probability, the logit of the
+# chosen token, the largest logits in order, their tokens.
+LOG_TOTAL, CHOSEN, TOP_LOGITS = 0, 1, 2
+TOP_TOKENS = TOP_LOGITS + MAX_LOGPROBS
+NUM_RANKED_FIELDS = TOP_TOKENS + MAX_LOGPROBS
 
 
 class LogitRow(NamedTuple):
@@ -55,6 +67,43 @@ class SamplingInputs:
     top_p: Floats
     min_p: Floats
     uniform: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a step's rows ask for beside a token. `masks` waits for them, and is called once."""
+
+    penalties: PenaltyInputs | None = None
+    masks: Callable[[], Masks] | None = None
+    num_top: Int32s | None = None  # of each row: how many likeliest tokens, -1 where nobody asks
+
+    @property
+    def changes_logits(self) -> bool:
+        return self.penalties is not None or self.masks is not None
+
+
+class Drawn(NamedTuple):
+    """A token for each row of logits, and its probability where that was asked for."""
+
+    tokens: list[int]
+    logprobs: list[TokenLogprob | None]
+
+
+def find_wishes(rows: Seq[LogitRow], masks: Callable[[], Masks] | None) -> Wishes | None:
+    """None where the rows ask for nothing but tokens, which is the usual case."""
+    penalties = build_penalties(rows)
+    asked = [-1 if (number := _num_top(row)) is None else number for row in rows]
+    num_top = np.array(asked, np.int32) if max(asked) >= 0 else None
+    if penalties is None and masks is None and num_top is None:
+        return None
+    return Wishes(penalties, masks, num_top)
+
+
+def _num_top(row: LogitRow) -> int | None:
+    sequence = row.sequence
+    if row.prompt_token is None:
+        return sequence.num_top_logprobs
+    return sequence.params.prompt_logprobs
 
 
 def _find_changes(row: LogitRow) -> TokenTable | None:
@@ -137,3 +186,12 @@ def token_logprob(logits: NDArray[np.float32], token: int, num_top: int) -> Toke
     ordered = sorted(top.tolist(), key=lambda t: (-logprobs[t], t))
     pairs = tuple((t, float(logprobs[t])) for t in ordered)
     return TokenLogprob(token, float(logprobs[token]), pairs)
+
+
+def ranked_logprob(fields: NDArray[np.float64], token: int, num_top: int) -> TokenLogprob:
+    """The same of a row of `logprobs`."""
+    total = fields[LOG_TOTAL]
+    logprobs = (fields[TOP_LOGITS : TOP_LOGITS + num_top] - total).tolist()
+    tokens = fields[TOP_TOKENS : TOP_TOKENS + num_top].astype(int).tolist()
+    pairs = tuple(zip(tokens, logprobs, strict=True))
+    return TokenLogprob(token, float(fields[CHOSEN] - total), pairs)

@@ -207,6 +207,8 @@ def greedy(rows: int) -> SamplingInputs:
 class NothingToRun:
     """An executor for the engine whose steps take no time."""
 
+    num_graph_misses = 0
+
     def step(self, inputs: StepInputs) -> None:
         return None
 

@@ -110,13 +110,15 @@ class SchemeRecord(Record):
 
 class FunctionsRecord(Record):
     """The names of the functions in `model.so`. Artifacts made before there was `embed` have none,
-    and run all the same."""
+    and run all the same. Those for GPUs alone have the last two."""
 
     step: str = "step"
     trace: str = "trace"
     sample: str = "sample"
     penalize: str = "penalize"
     embed: str | None = None
+    mask: str | None = None
+    logprobs: str | None = None
 
 
 class StepRecord(Record):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ingot.errors import RequestError
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from ingot.runtime.constraints.kinds import Constraint
     from ingot.runtime.constraints.masks import MaskMaker, Masks
     from ingot.runtime.constraints.matcher import GrammarCompiler, Matcher
-    from ingot.runtime.executor import Executor
     from ingot.runtime.sampling import LogitRow
 
 
@@ -81,16 +81,10 @@ class Masker:
         if requests:
             self._pending = self._maker.start(requests)
 
-    @property
-    def has_masks(self) -> bool:
-        """Whether some are to be applied to the step's logits."""
-        return self._pending is not None
-
-    def apply(self, logits: Any, executor: Executor) -> None:
-        """Change the logits in place, after penalties."""
-        if self._pending is not None:
-            executor.mask(logits, self._pending.result())
-            self._pending = None
+    def take(self) -> Callable[[], Masks] | None:
+        """What waits for the masks that `start` began; None where no row has one."""
+        pending, self._pending = self._pending, None
+        return None if pending is None else pending.result
 
     def close(self) -> None:
         if self._maker is not None:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingot.runtime.constraints.matcher import Bits, Matcher, import_llguidance
-from ingot.runtime.sampling import PenaltyInputs
 
 # What a token that may not come gets for a logit. Below every allowed one, an end token that
 # `min_tokens` forbids included: where nothing but the end may come, the output ends.
@@ -37,7 +36,13 @@ class Masks:
     """Bits of all tokens that may come, for some rows of the logits."""
 
     rows: tuple[int, ...]
-    bits: Bits  # [len(rows), words]
+    bits: Bits  # [len(rows), words], which may be more words than the model has tokens for
+
+    def by_row(self, num_rows: int) -> NDArray[np.int32]:
+        """Where each row's bits are, -1 for a row without a mask."""
+        places = np.full(num_rows, -1, np.int32)
+        places[list(self.rows)] = np.arange(len(self.rows))
+        return places
 
 
 class MaskMaker:
@@ -83,27 +88,6 @@ def mask_logits(logits: NDArray[np.float32], masks: Masks) -> None:
     vocab_size = logits.shape[1]
     for row, bits in zip(masks.rows, masks.bits, strict=True):
         np.copyto(logits[row], MASKED, where=~allowed_tokens(bits, vocab_size))
-
-
-def mask_penalties(masks: Masks, num_rows: int, vocab_size: int) -> PenaltyInputs:
-    """The masks as arguments of `penalize`, for logits that lie where the host can't write."""
-    lists = [np.empty(0, np.int32)] * num_rows
-    for row, bits in zip(masks.rows, masks.bits, strict=True):
-        lists[row] = np.flatnonzero(~allowed_tokens(bits, vocab_size)).astype(np.int32)
-    offsets = np.zeros(num_rows + 1, np.int32)
-    np.cumsum([len(tokens) for tokens in lists], out=offsets[1:])
-    none = np.zeros(offsets[-1], np.int32)
-    return PenaltyInputs(
-        row_offsets=offsets,
-        tokens=np.concatenate(lists),
-        output_counts=none,
-        seen=none,
-        # Below what is forbidden by `min_tokens`, and still finite after it is added.
-        bias=np.full(offsets[-1], MASKED / 2, np.float32),
-        repetition=np.ones(num_rows, np.float32),
-        presence=np.zeros(num_rows, np.float32),
-        frequency=np.zeros(num_rows, np.float32),
-    )
 
 
 def allowed_tokens(bits: Bits, vocab_size: int) -> NDArray[np.bool_]:

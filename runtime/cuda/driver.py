@@ -89,6 +89,24 @@ def copy_async(to: int, source: int, num_bytes: int, kind: int, stream: Stream |
     )
 
 
+def copy_columns_async(
+    to: int, source: int, pitch_bytes: int, num_bytes: int, num_columns: int, stream: Stream
+) -> None:
+    """Put one copy to the GPU on a stream, of the first bytes of columns of so many bytes each."""
+    pitch = ctypes.c_size_t(pitch_bytes)
+    call_cuda(
+        "cudaMemcpy2DAsync",
+        ctypes.c_void_p(to),
+        pitch,
+        ctypes.c_void_p(source),
+        pitch,
+        ctypes.c_size_t(num_bytes),
+        ctypes.c_size_t(num_columns),
+        HOST_TO_DEVICE,
+        stream.handle,
+    )
+
+
 def _handle(stream: Stream | None) -> ctypes.c_void_p | None:
     return None if stream is None else stream.handle
 

@@ -5,13 +5,18 @@ Both are captured for each bucket: so many rows, so wide a page table. Their arg
 buffers that the bucket keeps. While the host waits for a step's tokens, the device goes on to the
 logits of the step that will follow (`ahead.py`) with the tokens that it has; if another step comes
 instead, these logits are not looked at.
+
+A step whose logits are changed before a token is chosen (penalties, biases, masks) launches a third
+graph between the two, one whose log-probabilities are wanted another after them. A bucket captures
+these when a step first asks.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,52 +24,58 @@ import numpy as np
 from ingot.runtime.artifact.artifact import Artifact
 from ingot.runtime.cuda.ahead import follow, goes_on, is_same
 from ingot.runtime.cuda.buckets import BATCHES, Bucket, BucketArguments, buckets_up_to
+from ingot.runtime.cuda.capture import Call, Captured, Recorder
 from ingot.runtime.cuda.driver import (
     DEVICE_TO_DEVICE,
     DEVICE_TO_HOST,
     Event,
-    Graph,
     PinnedBuffer,
     Stream,
     copy_async,
     free_device_memory_bytes,
 )
 from ingot.runtime.cuda.scratch import Scratch
-from ingot.runtime.sampling import SamplingInputs
+from ingot.runtime.cuda.wishes import MAX_LISTED, WishBuffers
+from ingot.runtime.sampling import Drawn, SamplingInputs, Wishes
 from ingot.runtime.step_inputs import StepInputs
 from ingot.runtime.vm import VirtualMachine
 
-MAX_GRAPHS = 64
+MAX_BUCKETS = 64  # of up to four graphs each
 # Of what is free beside weights and KV cache. The rest is for prompts, which run without a graph.
 MEMORY_SHARE = 0.5
 TOKEN_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Decode:
-    """A captured bucket; `kept` and `scratch` are the memory that its kernels write to."""
+    """A bucket's graphs, and the scratch memory that they all write to."""
 
+    num_rows: int
     inputs: BucketArguments
     sampling: BucketArguments
-    to_logits: Graph
-    to_tokens: Graph
-    tokens: Any
-    kept: list[Any]
     scratch: Scratch
-    num_bytes: int
+    to_logits: Captured
+    to_tokens: Captured
+    to_changed: Captured | None = None
+    to_ranked: Captured | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        graphs = (self.to_logits, self.to_tokens, self.to_changed, self.to_ranked)
+        return self.scratch.num_bytes + sum(graph.num_bytes for graph in graphs if graph)
 
     def launch(self, inputs: StepInputs, stream: Stream) -> None:
         """Put the step as far as its logits on the stream."""
         self.inputs.fill(inputs, stream)
-        self.to_logits.launch(stream)
+        self.to_logits.graph.launch(stream)
 
     def launch_ahead(self, following: StepInputs, stream: Stream) -> None:
         """The same for the step that follows: the tokens go where it takes its token ids."""
         self.inputs.fill(following, stream)
-        source, to = self.tokens.data_ptr(), self.inputs.tensors["token_ids"].data_ptr()
+        source, to = self.to_tokens.result.data_ptr(), self.inputs.tensors["token_ids"].data_ptr()
         num_bytes = TOKEN_BYTES * len(following.token_ids)
         copy_async(to, source, num_bytes, DEVICE_TO_DEVICE, stream)
-        self.to_logits.launch(stream)
+        self.to_logits.graph.launch(stream)
 
 
 class DecodeGraphs:
@@ -76,20 +87,17 @@ class DecodeGraphs:
 
     def __init__(self, vm: VirtualMachine, artifact: Artifact, pools: Any, weights: Any) -> None:
         manifest = artifact.manifest
-        # A machine of its own: it is watched, which would slow down the steps without a graph.
-        self._vm = vm.twin()
-        self._vm.observe(self._watch)
-        self._code_path = artifact.code_path
         self._functions = manifest.step.functions
+        self._vocab_size = manifest.step.vocab_size
         self._page_size_tokens = manifest.page_size_tokens
         self._max_context_tokens = manifest.step.max_context_tokens
         self._held = pools, weights
         self._stream = Stream()
+        self._recorder = Recorder(vm, artifact.code_path, self._stream)
         self._tokens = PinnedBuffer(TOKEN_BYTES * BATCHES[-1])
         self._are_there = Event()
         self._graphs: OrderedDict[Bucket, _Decode] = OrderedDict()
         self._limit_bytes = int(free_device_memory_bytes() * MEMORY_SHARE)
-        self._storages: list[tuple[Any, int]] = []
         self._last: StepInputs | None = None
         self._ahead: tuple[_Decode, StepInputs] | None = None
 
@@ -102,31 +110,68 @@ class DecodeGraphs:
         """Something else runs: no step is taken for the one that follows the last."""
         self._last = self._ahead = None
 
-    def run(self, bucket: Bucket, inputs: StepInputs, sampling: SamplingInputs) -> list[int]:
+    @staticmethod
+    def can_grant(wishes: Wishes) -> bool:
+        """Whether what is asked for is within the bounds of the buffers."""
+        return wishes.penalties is None or len(wishes.penalties.tokens) <= MAX_LISTED
+
+    def run(
+        self,
+        bucket: Bucket,
+        inputs: StepInputs,
+        sampling: SamplingInputs,
+        wishes: Wishes | None = None,
+    ) -> Drawn:
         """The token of each row of logits, by the bucket's graphs."""
         decode, stream = self._find(bucket), self._stream
+        ahead, self._ahead = self._ahead, None
         if (
-            self._ahead is None
-            or self._ahead[0] is not decode
-            or not is_same(self._ahead[1], inputs, self._page_size_tokens)
+            ahead is None
+            or ahead[0] is not decode
+            or not is_same(ahead[1], inputs, self._page_size_tokens)
         ):
             decode.launch(inputs, stream)
         decode.sampling.fill(sampling, stream)
-        decode.to_tokens.launch(stream)
         num_tokens = len(inputs.logit_rows)
-        source, num_bytes = decode.tokens.data_ptr(), TOKEN_BYTES * num_tokens
+        if wishes is not None:
+            self._launch_changes(decode, wishes, num_tokens)
+        decode.to_tokens.graph.launch(stream)
+        source, num_bytes = decode.to_tokens.result.data_ptr(), TOKEN_BYTES * num_tokens
         copy_async(self._tokens.pointer, source, num_bytes, DEVICE_TO_HOST, stream)
+        num_top = None if wishes is None else wishes.num_top
+        if num_top is not None:
+            ranked = self._find_ranked(decode)
+            ranked.graph.launch(stream)
+            self._wish_buffers.bring(ranked.result, num_tokens, stream)
         self._are_there.record(stream)
         following = self._follow(inputs)
         if following is not None:
             decode.launch_ahead(following, stream)
         self._are_there.wait()
         tokens = self._tokens.array.view(np.int32)[:num_tokens].copy()
-        self._last, self._ahead = inputs, None
+        self._last = inputs
         if following is not None:
             self._ahead = decode, replace(following, token_ids=tokens)
-        chosen: list[int] = tokens.tolist()
-        return chosen
+        chosen = tokens.tolist()
+        if num_top is None:
+            return Drawn(chosen, [None] * num_tokens)
+        return Drawn(chosen, self._wish_buffers.read(chosen, num_top.tolist()))
+
+    def _launch_changes(self, decode: _Decode, wishes: Wishes, num_tokens: int) -> None:
+        """Put on the stream what comes between logits and tokens."""
+        buffers, stream = self._wish_buffers, self._stream
+        changed = self._find_changed(decode) if wishes.changes_logits else None
+        if wishes.num_top is not None:
+            self._find_ranked(decode)  # before the buffers are filled
+            buffers.keep(decode.to_logits.result, num_tokens, stream)
+        buffers.fill(wishes, stream)
+        if changed is not None:
+            changed.graph.launch(stream)
+
+    @cached_property
+    def _wish_buffers(self) -> WishBuffers:
+        """Made by the first step that wishes anything."""
+        return WishBuffers(self._vocab_size)
 
     def _follow(self, inputs: StepInputs) -> StepInputs | None:
         """What to go ahead with. Not after a step in which sequences came or went: the next may be
@@ -143,45 +188,58 @@ class DecodeGraphs:
         self._graphs.move_to_end(bucket)
         return decode
 
-    def _make_room(self) -> None:
+    def _make_room(self, more_bytes: int = 0) -> None:
         """Drop old graphs; the newest stays whatever it takes."""
-        total_bytes = sum(decode.num_bytes for decode in self._graphs.values())
+        total_bytes = more_bytes + sum(decode.num_bytes for decode in self._graphs.values())
         while len(self._graphs) > 1 and (
-            total_bytes > self._limit_bytes or len(self._graphs) > MAX_GRAPHS
+            total_bytes > self._limit_bytes or len(self._graphs) > MAX_BUCKETS
         ):
             _, dropped = self._graphs.popitem(last=False)
             total_bytes -= dropped.num_bytes
 
     def _capture(self, bucket: Bucket) -> _Decode:
-        """Run the bucket once on padding, which loads its kernels and takes its memory, and once
-        more to see what is launched: a graph can't be captured where memory is taken from the GPU.
-
-        The pool has every block of the first run back then, and the second gets the same. They are
-        kept, since the pool gives what it has back to the GPU when memory runs out.
-        """
+        """The graphs that every step of the bucket needs, by a step of padding."""
+        functions, scratch = self._functions, Scratch()
         inputs = BucketArguments(bucket, StepInputs, num_turns=2)
         sampling = BucketArguments(bucket, SamplingInputs)
-        scratch = Scratch()
-        with scratch.serves(self._code_path), self._stream.takes_kernels():
-            inputs.fill(None, self._stream)
-            sampling.fill(None, self._stream)
-            self._to_tokens(self._to_logits(inputs), sampling)
-            self._storages = []
-            to_logits, logits = self._stream.capture(lambda: self._to_logits(inputs))
-            to_tokens, tokens = self._stream.capture(lambda: self._to_tokens(logits, sampling))
-            kept, self._storages = self._storages, []
-        num_bytes = scratch.num_bytes + sum(size for _, size in kept)
-        return _Decode(inputs, sampling, to_logits, to_tokens, tokens, kept, scratch, num_bytes)
+        inputs.fill(None, self._stream)
+        sampling.fill(None, self._stream)
+        to_logits = self._recorder.capture(
+            scratch, lambda call: call(functions.step, *inputs.tensors.values(), *self._held)
+        )
+        logits = to_logits.result
+        to_tokens = self._recorder.capture(
+            scratch, lambda call: call(functions.sample, logits, *sampling.tensors.values())
+        )
+        return _Decode(bucket.num_rows, inputs, sampling, scratch, to_logits, to_tokens)
 
-    def _to_logits(self, arguments: BucketArguments) -> Any:
-        return self._vm.call(self._functions.step, *arguments.tensors.values(), *self._held)
+    def _find_changed(self, decode: _Decode) -> Captured:
+        """The graph from logits to those that tokens are chosen by."""
+        if decode.to_changed is None:
+            functions, logits = self._functions, decode.to_logits.result
+            buffers, num_rows = self._wish_buffers, decode.num_rows
 
-    def _to_tokens(self, logits: Any, arguments: BucketArguments) -> Any:
-        return self._vm.call(self._functions.sample, logits, *arguments.tensors.values())
+            def change(call: Call) -> None:
+                call(functions.penalize, logits, *buffers.penalties(num_rows))
+                call(functions.mask, logits, *buffers.masks(num_rows))
 
-    def _watch(
-        self, _function: Any, name: str, before: bool, result: Any, *arguments: Sequence[Any]
-    ) -> None:
-        if name == "vm.builtin.alloc_storage" and not before:
-            _machine, (num_bytes,), *_ = arguments
-            self._storages.append((result, int(num_bytes)))
+            decode.to_changed = self._capture_wish(decode, change)
+        return decode.to_changed
+
+    def _find_ranked(self, decode: _Decode) -> Captured:
+        """The graph from tokens to what their log-probabilities are made of."""
+        if decode.to_ranked is None:
+            buffers, num_rows = self._wish_buffers, decode.num_rows
+            raw, num_top = buffers.raw(num_rows), buffers.num_top(num_rows)
+            name, tokens = self._functions.logprobs, decode.to_tokens.result
+            decode.to_ranked = self._capture_wish(
+                decode, lambda call: call(name, raw, tokens, num_top)
+            )
+        return decode.to_ranked
+
+    def _capture_wish(self, decode: _Decode, work: Callable[[Call], Any]) -> Captured:
+        """By a step that wishes nothing, which leaves the logits as they are."""
+        self._wish_buffers.fill(Wishes(), self._stream)
+        captured = self._recorder.capture(decode.scratch, work)
+        self._make_room(captured.num_bytes)
+        return captured

@@ -19,6 +19,7 @@ from ingot.runtime.cuda.driver import (
     PinnedBuffer,
     Stream,
     copy_async,
+    copy_columns_async,
 )
 from ingot.runtime.ffi import tvm_ffi
 
@@ -125,14 +126,22 @@ class PackedBuffer:
         if len(self._views) + len(specs) > MAX_VIEWS:
             self._views.clear()
         starts, _ = lay_out(specs)
-        return [self._tensor(start, *spec) for spec, start in zip(specs, starts, strict=True)]
+        return [self.tensor(start, *spec) for spec, start in zip(specs, starts, strict=True)]
 
     def send(self, num_bytes: int, stream: Stream | None, turn: int = 0) -> None:
         """Put the copy of the first bytes on a stream."""
         source = self._hosts[turn].pointer
         copy_async(self._device.pointer, source, num_bytes, HOST_TO_DEVICE, stream)
 
-    def _tensor(self, start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    def send_columns(
+        self, start: int, pitch_bytes: int, num_bytes: int, num_columns: int, stream: Stream
+    ) -> None:
+        """The same of the first bytes of each of some columns, which lie so far apart."""
+        to, source = self._device.pointer + start, self._hosts[0].pointer + start
+        copy_columns_async(to, source, pitch_bytes, num_bytes, num_columns, stream)
+
+    def tensor(self, start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """One that starts at so many bytes, and must not outlive the buffer."""
         key = start, shape, dtype
         view = self._views.get(key)
         if view is None:

@@ -55,6 +55,11 @@ COUNTERS: tuple[tuple[str, str, Callable[[EngineStats], float]], ...] = (
         "Proposed tokens that were right",
         lambda s: s.counters.num_accepted_tokens,
     ),
+    (
+        "ingot_cuda_graph_misses",
+        "Steps on a GPU whose penalties and biases list too many tokens for its graphs",
+        lambda s: s.counters.num_graph_misses,
+    ),
 )
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ingot.compile import pipeline
@@ -48,10 +49,24 @@ def test_compiles_without_a_gpu(tiny_llama: Path, tmp_path: Path) -> None:
         load_artifact(out)
 
 
-def decode(artifact: Path, driver: Path, **variables: str) -> dict[str, Any]:
-    """The tokens of a batch, and what each step asked of the emulated GPU."""
+@pytest.fixture(scope="module")
+def emulated(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An artifact for an emulated GPU, and its driver."""
+    folder = tmp_path_factory.mktemp("emulated")
+    artifact, driver = folder / "artifact", build_driver(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            pipeline, "cuda_compiler", lambda _: lambda source, _: compile_source(source, folder)
+        )
+        compile_model(str(tiny_llama), target="cuda", quant="f16", out=artifact, prove=False)
+    return artifact, driver
+
+
+def run_script(name: str, emulated: tuple[Path, Path], **variables: str) -> dict[str, Any]:
+    """What one of the scripts prints."""
+    artifact, driver = emulated
     done = subprocess.run(
-        [sys.executable, "-m", "tests.emulated_gpu.decode", artifact],
+        [sys.executable, "-m", f"tests.emulated_gpu.{name}", artifact],
         env=environment(driver, **variables),
         cwd=ROOT,
         capture_output=True,
@@ -60,26 +75,25 @@ def decode(artifact: Path, driver: Path, **variables: str) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def decode(emulated: tuple[Path, Path], **variables: str) -> dict[str, Any]:
+    """The tokens of a batch, and what each step asked of the emulated GPU."""
+    result = run_script("decode", emulated, **variables)
     result["steps"] = [Counts(*step) for step in result["steps"]]
     return result
 
 
-def test_a_step_that_decodes_is_two_graphs(
-    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        pipeline, "cuda_compiler", lambda _: lambda source, _: compile_source(source, tmp_path)
-    )
-    artifact, driver = tmp_path / "artifact", build_driver(tmp_path)
-    compile_model(str(tiny_llama), target="cuda", quant="f16", out=artifact, prove=False)
-    one_by_one = decode(artifact, driver, INGOT_CUDA_GRAPHS="off")
+def test_a_step_that_decodes_is_two_graphs(emulated: tuple[Path, Path]) -> None:
+    one_by_one = decode(emulated, INGOT_CUDA_GRAPHS="off")
     done_bytes, total_bytes = one_by_one["sent"][-1]
     assert done_bytes == total_bytes > 0
     # A copy for the step and one for the sampling; only the tokens are waited for.
     for step in one_by_one["steps"][4:]:
         assert (step.graph_launches, step.copies_in, step.copies_out, step.waits) == (0, 2, 1, 1)
     # A GPU that came later runs the assembly of the artifact.
-    graphs = decode(artifact, driver, EMULATED_GPU_CAPABILITY="100")
+    graphs = decode(emulated, EMULATED_GPU_CAPABILITY="100")
     assert graphs["tokens"] == one_by_one["tokens"]
     prefill, first, *decoded = graphs["steps"]
     assert prefill.graph_launches == 0
@@ -104,6 +118,43 @@ def test_a_step_that_decodes_is_two_graphs(
     four, three = [starting, *3 * [steady]], [alone, starting]
     two, one = [alone, starting, *3 * [steady]], [alone, starting, steady]
     assert decoded == [*four, *three, *two, *one]
+
+
+def test_wishes_are_graphs_of_their_own(emulated: tuple[Path, Path]) -> None:
+    """Penalties, masks and log-probabilities: as without graphs, and what a step asks for."""
+    one_by_one = run_script("wishes", emulated, INGOT_CUDA_GRAPHS="off")
+    graphs = run_script("wishes", emulated)
+    plain = Counts(
+        launches=0,
+        graph_launches=2,
+        copies_in=2,
+        copies_out=1,
+        other_copies=1,
+        allocations=0,
+        waits=1,
+    )
+    lists, masks = replace(plain, graph_launches=3, copies_in=4), replace(plain, graph_launches=3)
+    expected = {
+        "penalties": lists,  # one copy for what rows have, one for the lists
+        "masks": replace(masks, copies_in=3),
+        # Logits are kept aside; what is found comes beside the tokens.
+        "logprobs": replace(plain, graph_launches=3, copies_in=3, copies_out=2, other_copies=2),
+        "all": replace(lists, graph_launches=4, copies_out=2, other_copies=2),
+    }
+    for name, case in graphs.items():
+        assert case["tokens"] == one_by_one[name]["tokens"], name
+        ours, theirs = (np.array(run[name]["logprobs"]) for run in (graphs, one_by_one))
+        np.testing.assert_allclose(ours, theirs, atol=1e-6, rtol=0)
+        if name in expected:
+            # The first steps read the prompts, capture, and foresee nothing.
+            steady = {Counts(*step) for step in case["steps"][3:]}
+            assert steady == {expected[name]}, name
+            assert case["misses"] == 0
+    assert len(graphs["all"]["logprobs"]) == 7 * (21 + 1)
+    # What is too long for the buffers runs kernel by kernel, and is counted.
+    too_many = graphs["too many"]
+    assert too_many["misses"] == one_by_one["too many"]["misses"] + 6 == 6
+    assert all(Counts(*step).graph_launches == 0 for step in too_many["steps"])
 
 
 # Integer weights by groups and a bfloat16 cache; 8-bit floats as Ada adds up their products;

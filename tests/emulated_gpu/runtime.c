@@ -69,6 +69,16 @@ int cudaMemcpyAsync(void *to, const void *from, size_t size, int kind, void *str
   if (status || (kind != HOST_TO_DEVICE && kind != DEVICE_TO_HOST) || is_pinned(host)) return status;
   return emulated_gpu_wait();
 }
+// One copy, of rows that lie apart.
+int cudaMemcpy2DAsync(char *to, size_t to_pitch, const char *from, size_t from_pitch, size_t width,
+                      size_t height, int kind, void *stream) {
+  if (kind != HOST_TO_DEVICE || !is_pinned(from) || width > to_pitch || width > from_pitch) return 1;
+  ++emulated_gpu_counts[COPIES_IN];
+  int status = 0;
+  for (size_t row = 0; row < height && !status; ++row)
+    status = emulated_gpu_copy(to + row * to_pitch, from + row * from_pitch, width, stream);
+  return status;
+}
 int cudaMemcpyPeerAsync(void *to, int a, const void *from, int b, size_t size, void *stream) {
   return cudaMemcpyAsync(to, from, size, 3, stream);
 }

@@ -15,7 +15,7 @@ import pytest
 from ingot.runtime.artifact import Artifact, Machine
 from ingot.runtime.constraints.masks import Masks, mask_logits
 from ingot.runtime.engine import Engine
-from ingot.runtime.sampling import PenaltyInputs, SamplingInputs
+from ingot.runtime.sampling import Drawn, PenaltyInputs, SamplingInputs, Wishes
 from ingot.runtime.step_inputs import StepInputs
 
 BUILDER = Path(__file__).with_name("toy_artifact.py")
@@ -72,6 +72,7 @@ class FakeExecutor:
     num_pages: int
     page_size: int
     steps: list[StepInputs] = field(default_factory=list)
+    num_graph_misses: int = 0
 
     def __post_init__(self) -> None:
         self.pool = np.full((self.num_pages, self.page_size), -1)
@@ -103,6 +104,11 @@ class FakeExecutor:
 
     def step_and_sample(self, inputs: StepInputs, sampling: SamplingInputs) -> list[int]:
         return self.sample(self.step(inputs), sampling)
+
+    def step_captured(
+        self, inputs: StepInputs, sampling: SamplingInputs, wishes: Wishes
+    ) -> Drawn | None:
+        return None
 
     def _row(self, inputs: StepInputs, row: int) -> np.ndarray:
         sequence = int(np.searchsorted(inputs.query_offsets, row, side="right")) - 1

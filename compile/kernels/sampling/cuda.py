@@ -1,4 +1,5 @@
-"""The two kernels of sampling on a GPU; `sample.py` and `penalize.py` say what.
+"""The kernels of sampling on a GPU; `sample.py` and `penalize.py` say what, `cuda_mask.py` and
+`cuda_logprobs.py` those that only GPUs have: a CPU's runtime masks and ranks on the host.
 
 A row is cut into splits, one block each, since one multiprocessor would read a vocabulary too long.
 Blocks can't wait for each other: every step that needs all of them is a kernel of its own, and the
@@ -26,6 +27,8 @@ from ingot.compile.kernels.sampling.cuda_block import (
     key_of,
     num_splits,
 )
+from ingot.compile.kernels.sampling.cuda_logprobs import LogprobsSpec, build_logprobs
+from ingot.compile.kernels.sampling.cuda_mask import MaskSpec, build_mask
 from ingot.compile.kernels.sampling.cuda_threshold import (
     ABOVE,
     FLOOR,
@@ -46,7 +49,16 @@ from ingot.targets import Target
 PENALIZE_THREADS = 128
 NUM_COUNTERS = 6  # of the kernels with a last block
 
-__all__ = ["PenalizeSpec", "SampleSpec", "build_penalize", "build_sample"]
+__all__ = [
+    "LogprobsSpec",
+    "MaskSpec",
+    "PenalizeSpec",
+    "SampleSpec",
+    "build_logprobs",
+    "build_mask",
+    "build_penalize",
+    "build_sample",
+]
 
 
 def build_sample(spec: SampleSpec, target: Target) -> tirx.PrimFunc:

@@ -70,3 +70,28 @@ def penalize(
             x = x - presence[row] * (output_counts[i] > 0) - frequency[row] * output_counts[i]
             out[row, tokens[i]] = x + bias[i]
     return out
+
+
+def mask(logits: Float, mask_rows: Int, bits: Int) -> Float:
+    """The logits, the lowest number where a row's mask has no bit for the token."""
+    out = logits.copy()
+    for row, place in enumerate(mask_rows):
+        if place >= 0:
+            flags = np.unpackbits(bits[place].view(np.uint8), bitorder="little")
+            out[row, flags[: logits.shape[1]] == 0] = np.finfo(np.float32).min
+    return out
+
+
+def logprobs(logits: Float, tokens: Int, num_top: Int, max_top: int) -> NDArray[np.float64]:
+    """The rows' log of the sum of exponentials, the token's logit, the largest logits, their
+    tokens; NaN where nothing was asked."""
+    out = np.full((len(logits), 2 + 2 * max_top), np.nan)
+    for row, x in enumerate(logits.astype(np.float64)):
+        if num_top[row] < 0:
+            continue
+        order = np.argsort(-x, kind="stable")[: num_top[row]]
+        out[row, 0] = x.max() + np.log(np.exp(x - x.max()).sum())
+        out[row, 1] = x[tokens[row]]
+        out[row, 2 : 2 + len(order)] = x[order]
+        out[row, 2 + max_top : 2 + max_top + len(order)] = order
+    return out

@@ -134,3 +134,8 @@ def test_sampling(arch: str, tmp_path: Path) -> None:
     code = compile_kernel(function, arch, tmp_path)
     assert len(code) == 7
     assert len(kernels_with("ATOMS.ADD", code) | kernels_with("ATOMS.POPC.INC", code)) == 5
+    for build, spec in (
+        (kernels.build_mask, kernels.MaskSpec(152_064)),
+        (kernels.build_logprobs, kernels.LogprobsSpec(152_064)),
+    ):
+        compile_kernel(build(spec, TARGET), arch, tmp_path)

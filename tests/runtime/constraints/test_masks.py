@@ -14,10 +14,8 @@ from ingot.runtime.constraints.masks import (
     Masks,
     allowed_tokens,
     mask_logits,
-    mask_penalties,
 )
 from ingot.runtime.constraints.matcher import GrammarCompiler
-from ingot.runtime.sampling import FORBIDDEN
 
 TOKENIZER = Path(__file__).parents[3] / "models" / "demo" / "tokenizer.json"
 
@@ -55,9 +53,6 @@ def test_drafts_have_the_masks_of_their_places() -> None:
     maker.close()
 
 
-def test_a_device_is_told_by_penalties() -> None:
-    masks = Masks((2, 0), np.array([[0b101, 0], [-1, -1]], np.int32))
-    penalties = mask_penalties(masks, 3, 40)
-    assert penalties.row_offsets.tolist() == [0, 0, 0, 38]
-    assert penalties.tokens.tolist() == [1, *range(3, 40)]
-    assert (penalties.bias < FORBIDDEN).all() and np.isfinite(penalties.bias).all()
+def test_places_of_masks() -> None:
+    masks = Masks((2, 0), np.zeros((2, 1), np.int32))
+    assert masks.by_row(4).tolist() == [1, -1, 0, -1]

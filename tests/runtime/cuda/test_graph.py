@@ -4,7 +4,9 @@ from collections import OrderedDict
 from typing import Any
 
 from ingot.runtime.cuda.buckets import Bucket
+from ingot.runtime.cuda.capture import Captured
 from ingot.runtime.cuda.graph import DecodeGraphs, _Decode
+from ingot.runtime.cuda.scratch import Scratch
 
 
 def graphs_of(*sizes: int, limit_bytes: int) -> list[int]:
@@ -14,8 +16,10 @@ def graphs_of(*sizes: int, limit_bytes: int) -> list[int]:
     nothing: Any = None
     graphs._graphs = OrderedDict()
     for place, size in enumerate(sizes):
-        decode = _Decode(nothing, nothing, nothing, nothing, nothing, [], nothing, size)
-        graphs._graphs[Bucket(place, 8)] = decode
+        to_logits = Captured(nothing, nothing, [], size - 1)
+        to_tokens, to_changed = (Captured(nothing, nothing, [], part) for part in (1, 0))
+        parts = to_logits, to_tokens, to_changed
+        graphs._graphs[Bucket(place, 8)] = _Decode(place, nothing, nothing, Scratch(), *parts)
         graphs._make_room()
     return [bucket.num_rows for bucket in graphs._graphs]
 
@@ -31,4 +35,4 @@ def test_the_newest_stays() -> None:
 
 
 def test_there_are_never_very_many() -> None:
-    assert graphs_of(*70 * [0], limit_bytes=5) == list(range(6, 70))
+    assert graphs_of(*70 * [1], limit_bytes=100) == list(range(6, 70))
