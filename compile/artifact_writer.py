@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,9 @@ from ingot.models.tokenizer import tokenizer_files
 from ingot.models.weights import WeightReader
 from ingot.runtime.artifact import manifest as records
 from ingot.runtime.artifact.weights_file import TensorSpec, WeightsWriter
+
+StoredWeights = tuple[list[records.WeightRecord], list[records.FileRecord]]
+"""The tensors and their files, for the manifest."""
 
 
 class ArtifactFolder:
@@ -100,7 +104,25 @@ def write_artifact(
     observer: Observer,
 ) -> records.Manifest:
     """Stream the weights and write the manifest beside the code, which is there already."""
-    written, weight_files = _write_weights(folder, reader, compiled.weights, observer)
+    stored = _write_weights(folder, reader, compiled.weights, observer)
+    return describe_artifact(
+        folder, source, captured, options, compiled, observer, stored, reader.shape
+    )
+
+
+def describe_artifact(
+    folder: Path,
+    source: ModelSource,
+    captured: CapturedModel,
+    options: GraphOptions,
+    compiled: CompiledGraph,
+    observer: Observer,
+    stored: StoredWeights,
+    shape_of: Callable[[str], tuple[int, ...]],
+) -> records.Manifest:
+    """Write the manifest and the tokenizer beside the code; `shape_of` knows the checkpoint's
+    tensors by their names."""
+    weights, weight_files = stored
     target = options.target
     names = [records.CODE_NAME]
     if target.kind == "cuda":
@@ -110,7 +132,7 @@ def write_artifact(
         names.append(file.name)
     manifest = records.Manifest(
         ingot_version=version("ingot"),
-        model=_describe_model(source, reader, captured),
+        model=_describe_model(source, captured, shape_of),
         target=_describe_target(options),
         scheme=_describe_scheme(options),
         step=records.StepRecord(
@@ -135,7 +157,7 @@ def write_artifact(
             )
             for slot in captured.kv_slots
         ),
-        weights=tuple(written),
+        weights=tuple(weights),
         files=(*weight_files, *records.describe_files(folder, names)),
         versions={name: version(name) for name in ("apache-tvm", "torch", "transformers")},
         rewrites=tuple(
@@ -150,20 +172,24 @@ def write_artifact(
     return manifest
 
 
+def tensor_specs(weights: WeightTable) -> list[TensorSpec]:
+    """The tensors of the weights files, in their order."""
+    return [
+        TensorSpec(t.name, t.dtype, t.shape)  # type: ignore[arg-type] # from the kernels' tables
+        for weight in weights
+        for t in weight.tensors
+    ]
+
+
 def _write_weights(
     folder: Path, reader: WeightReader, weights: WeightTable, observer: Observer
-) -> tuple[list[records.WeightRecord], list[records.FileRecord]]:
+) -> StoredWeights:
     def read(name: str) -> Array:
         array: Array = reader.read(name).to(torch.float32).numpy()
         return array
 
     stored = list(weights)
-    specs = [
-        TensorSpec(t.name, t.dtype, t.shape)  # type: ignore[arg-type] # from the kernels' tables
-        for weight in stored
-        for t in weight.tensors
-    ]
-    with WeightsWriter(folder, specs) as writer:
+    with WeightsWriter(folder, tensor_specs(weights)) as writer:
         for done, weight in enumerate(stored):
             observer.progress("weights", done, len(stored))
             arrays = weights.arrays(weight, read)
@@ -174,13 +200,13 @@ def _write_weights(
 
 
 def _describe_model(
-    source: ModelSource, reader: WeightReader, captured: CapturedModel
+    source: ModelSource, captured: CapturedModel, shape_of: Callable[[str], tuple[int, ...]]
 ) -> records.ModelRecord:
     config = captured.config
     parameters = 0
     for name in sorted(set(captured.parameters.values())):
         size = 1
-        for extent in reader.shape(name):
+        for extent in shape_of(name):
             size *= int(extent)
         parameters += size
     described = config.to_diff_dict()

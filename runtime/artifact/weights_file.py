@@ -62,11 +62,13 @@ class TensorSpec:
         return math.prod(self.shape) * storage_dtype(self.dtype).itemsize
 
 
-def _padding(num_bytes: int) -> int:
+def padding_after(num_bytes: int) -> int:
+    """Bytes between a tensor and the next."""
     return -num_bytes % ALIGNMENT
 
 
-def _header(specs: Sequence[TensorSpec]) -> bytes:
+def format_header(specs: Sequence[TensorSpec]) -> bytes:
+    """How a file of these tensors begins."""
     entries: dict[str, Any] = {}
     offset = 0
     for index, spec in enumerate(specs):
@@ -76,7 +78,7 @@ def _header(specs: Sequence[TensorSpec]) -> bytes:
             "shape": list(spec.shape),
             "data_offsets": [offset, end],
         }
-        offset = end + _padding(end)
+        offset = end + padding_after(end)
         if offset > end:
             entries[f"{PAD_PREFIX}{index}"] = {
                 "dtype": "U8",
@@ -84,7 +86,7 @@ def _header(specs: Sequence[TensorSpec]) -> bytes:
                 "data_offsets": [end, offset],
             }
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * _padding(8 + len(text))
+    text += b" " * padding_after(8 + len(text))
     return len(text).to_bytes(8, "little") + text
 
 
@@ -99,8 +101,13 @@ def split_into_files(
             groups.append([])
             room = max_file_bytes
         groups[-1].append(spec)
-        room -= spec.num_bytes + _padding(spec.num_bytes)
+        room -= spec.num_bytes + padding_after(spec.num_bytes)
     return groups
+
+
+def file_name(number: int) -> str:
+    """Of an artifact's weights, counted from 1."""
+    return f"weights-{number:05d}.safetensors"
 
 
 class _FileWriter:
@@ -110,9 +117,9 @@ class _FileWriter:
         self.path = path
         self._stream: BufferedWriter = path.open("wb")
         self._hash = hashlib.sha256()
-        header = _header(specs)
+        header = format_header(specs)
         self.offset = 0
-        total = len(header) + sum(s.num_bytes + _padding(s.num_bytes) for s in specs)
+        total = len(header) + sum(s.num_bytes + padding_after(s.num_bytes) for s in specs)
         # A full disk shows itself now and not after an hour of quantizing.
         os.posix_fallocate(self._stream.fileno(), 0, total)
         self.write(header)
@@ -198,7 +205,7 @@ class WeightsWriter:
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         offset = self._current.offset
         self._current.write(data)
-        self._current.write(b"\0" * _padding(len(data)))
+        self._current.write(b"\0" * padding_after(len(data)))
         record = WeightRecord(
             name=name,
             dtype=spec.dtype,
@@ -215,7 +222,7 @@ class WeightsWriter:
         self._finish_file()
         assert self._groups, "more tensors than announced"
         self._pending = self._groups.pop(0)
-        path = self._folder / f"weights-{len(self.files) + 1:05d}.safetensors"
+        path = self._folder / file_name(len(self.files) + 1)
         self._current = _FileWriter(path, self._pending)
 
     def _finish_file(self) -> None:
