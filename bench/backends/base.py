@@ -30,6 +30,9 @@ class Setting:
     target: str | None = None  # of the compiled backend; None: what fits this machine
     artifact: Path | None = None  # of the compiled backend; None: compile the model
     trust_remote_code: bool = False
+    random_weights: bool = (
+        False  # of the uncompiled backends: the folder has none, only their sizes
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Loads the transformers model that the uncompiled backends run, with its fastest attention."""
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ingot.bench.backends.base import Setting, missing_package
 
@@ -22,11 +22,16 @@ def torch_availability(setting: Setting) -> str | None:
 def load_model(setting: Setting) -> "PreTrainedModel":
     """The attention is left to transformers: it takes torch's fused one where the model can."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     torch.set_num_threads(setting.threads)
+    if setting.random_weights:
+        config = AutoConfig.from_pretrained(setting.model, local_files_only=True)
+        with torch.device(setting.device):
+            made = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, setting.dtype))
+        return cast("PreTrainedModel", made.eval())
     model = AutoModelForCausalLM.from_pretrained(
         setting.model,
         dtype=getattr(torch, setting.dtype),

@@ -72,7 +72,11 @@ def test_same_seed_gives_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "num_parameters", "architecture"),
-    [("0.5b", 494_032_768, "Qwen2ForCausalLM"), ("1b", 1_235_814_400, "LlamaForCausalLM")],
+    [
+        ("0.5b", 494_032_768, "Qwen2ForCausalLM"),
+        ("1b", 1_235_814_400, "LlamaForCausalLM"),
+        ("8b", 8_030_261_248, "LlamaForCausalLM"),
+    ],
 )
 def test_shapes_are_the_real_ones(name: str, num_parameters: int, architecture: str) -> None:
     import math

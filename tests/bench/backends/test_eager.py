@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from ingot.bench.backends.base import Setting
@@ -39,3 +41,16 @@ def test_no_cuda_device_is_a_reason(setting: Setting, monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     reason = EagerBackend().availability(dataclasses.replace(setting, device="cuda"))
     assert reason == "torch sees no CUDA device"
+
+
+def test_random_weights_need_only_sizes(setting: Setting, tmp_path: Path) -> None:
+    import dataclasses
+    import shutil
+
+    shutil.copy(setting.model / "config.json", tmp_path)
+    backend = EagerBackend()
+    backend.load(dataclasses.replace(setting, model=tmp_path, random_weights=True))
+    times = backend.generate(PROMPTS, 3)
+    assert len(times.tokens) == 2 and len(times.step_times_s) == 2
+    assert backend.describe() == {"attention": "sdpa"}
+    backend.close()
