@@ -6,19 +6,19 @@ doesn't keep one until its next turn: weights come from memory, as in a model's 
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ingot.bench.gpu_kernels.load import arch_for_this_gpu, load_kernels
+from ingot.bench.gpu_kernels.timing import capture, copies_to_fill, in_turns
 from ingot.bench.gpu_kernels.write import write_kernels
 from ingot.bench.tune.trial import Array, Timing, Tunable
 from ingot.compile.cuda import Compile
 from ingot.runtime.cuda import CudaMemory
-from ingot.runtime.cuda.driver import Event, Graph, Stream
+from ingot.runtime.cuda.driver import Stream
 from ingot.runtime.cuda.scratch import Scratch
 from ingot.targets import Target
 
@@ -75,7 +75,7 @@ def hold_copies(memory: CudaMemory, tunable: Tunable, cache_bytes: int) -> list[
     """The calls' tensors on the GPU, outputs last, as often as it takes to fill the cache twice."""
     arrays: dict[int, Array] = {id(a): a for call in tunable.calls for a in call.arguments}
     num_bytes = sum(array.nbytes for array in arrays.values())
-    count = min(MAX_COPIES, math.ceil(2 * cache_bytes / num_bytes) + 1)
+    count = copies_to_fill(cache_bytes, num_bytes, MAX_COPIES)
     copies = []
     for _ in range(count):
         held = dict(zip(arrays, memory.hold_all(list(arrays.values())), strict=True))
@@ -86,31 +86,3 @@ def hold_copies(memory: CudaMemory, tunable: Tunable, cache_bytes: int) -> list[
             ]
         )
     return copies
-
-
-def capture(
-    stream: Stream, functions: list[Callable[..., Any]], copies: list[list[list[Any]]]
-) -> Graph:
-    def run() -> None:
-        for calls in copies:
-            for function, tensors in zip(functions, calls, strict=True):
-                function(*tensors)
-
-    run()  # loads the kernels and takes the memory that they need beside
-    graph, _ = stream.capture(run)
-    return graph
-
-
-def in_turns(graphs: list[Graph], stream: Stream, repetitions: int) -> list[list[float]]:
-    """Seconds of each graph, one after the other, after a turn that isn't timed."""
-    times: list[list[float]] = [[] for _ in graphs]
-    begin, end = Event(), Event()
-    for turn in range(repetitions + 1):
-        for graph, of_graph in zip(graphs, times, strict=True):
-            begin.record(stream)
-            graph.launch(stream)
-            end.record(stream)
-            end.wait()
-            if turn:
-                of_graph.append(end.seconds_since(begin))
-    return times
