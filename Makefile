@@ -92,14 +92,14 @@ bench: $(OUT)/manifest.json ## Compare the artifact OUT with eager, torch.compil
 	$(INGOT) bench compare "$$MODEL" --artifact "$$OUT" $(if $(filter cuda%,$(TARGET)),--device cuda)
 
 # The folder may be copied to the machine with the GPU: running it needs no compiler.
-CHECK ?= artifacts/gpu-check
+CHECK      ?= artifacts/gpu-check
+CHECK_ARGS ?=
 
-$(CHECK)/cases.json: | $(VENV)/.ingot-setup-nvrtc
+$(CHECK)/plan.json: | $(VENV)/.ingot-setup-nvrtc
 	$(PYTHON) -m ingot.bench.gpu_check prepare "$(CHECK)" --target cuda:$(CUDA_ARCH)
 
-gpu-check: $(CHECK)/cases.json ## Check kernels, numbers and speed on this machine's GPU, within ten minutes.
-	$(INGOT) compile demo --target cuda:$(CUDA_ARCH) --out "$(CHECK)/demo" --no-proof --force
-	$(PYTHON) -m ingot.bench.gpu_check run "$(CHECK)" --artifact "$(CHECK)/demo" --out "$(CHECK)/results.json"
+gpu-check: $(CHECK)/plan.json ## Check kernels, proofs and speed on this machine's GPU, within ten minutes.
+	$(PYTHON) -m ingot.bench.gpu_check run "$(CHECK)" --out "$(CHECK)/results.json" $(CHECK_ARGS)
 
 test: $(VENV)/.ingot-setup ## Run the tests: no GPU, no network, no downloads.
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(TEST_WORKERS) --dist worksteal $(TEST_ARGS)

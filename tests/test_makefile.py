@@ -30,6 +30,13 @@ def test_compile_for_cuda_names_the_arch() -> None:
     assert "[nvrtc]" in commands or (ROOT / ".venv/.ingot-setup-nvrtc").exists()
 
 
+def test_a_gpu_check_is_prepared_first() -> None:
+    commands = make("-n", "gpu-check", "CHECK=artifacts/absent", "CHECK_ARGS=--shapes 0.5b")
+    prepared = commands.index('gpu_check prepare "artifacts/absent" --target cuda:sm_90')
+    assert prepared < commands.index('gpu_check run "artifacts/absent"')
+    assert commands.rstrip().endswith("--shapes 0.5b")
+
+
 def test_values_are_not_pasted_into_the_shell() -> None:
     commands = make("-n", "run", "PROMPT=it's $$(touch oops)", "OUT=a b")
     assert "oops" not in commands

@@ -1,85 +1,86 @@
-"""A prepared folder to results on this machine's GPU, with the runtime alone."""
+"""A prepared folder to results of this machine's GPU: parts one after the other, then bounds."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from rich.console import Console
 
-from ingot.bench.gpu_kernels.load import arch_for_this_gpu, load_kernels, wait_for_gpu
-from ingot.runtime.cuda import CudaMemory
+from ingot.bench.gpu_check.bounds import Results, bounds_of
+from ingot.bench.gpu_check.parts import WAYS, Runner, list_parts
+from ingot.bench.gpu_check.plan import Plan, kernels_folder, read_plan
+from ingot.bench.gpu_check.table import describe, render
+from ingot.bench.gpu_kernels.load import arch_for_this_gpu
+from ingot.bench.json_file import write_json
+from ingot.bench.machine import query_gpus
+from ingot.errors import UsageError
 
-REPEATS = 20
-UPLOAD_BYTES = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One call of one kernel. `microseconds` is of a launch among many, not of the GPU alone."""
-
-    name: str
-    label: str
-    max_error: float
-    bound: float
-    microseconds: float
-
-    @property
-    def ok(self) -> bool:
-        return self.max_error <= self.bound  # false for not-a-number
+GPU_FIELDS = "name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,clocks.sm,power.limit"
+"""Of the first GPU, as nvidia-smi calls them."""
 
 
-def run_cases(folder: Path) -> Iterator[Result]:
-    """Run every case of the folder."""
-    table = json.loads((folder / "cases.json").read_text("utf-8"))
-    arch = arch_for_this_gpu(table["archs"])
-    memory = CudaMemory()
-    for case in table["cases"]:
-        function = load_kernels(folder, case["prefix"], arch)[case["function"]]
-        for call in case["calls"]:
-            yield _run_call(folder, case["name"], call, function, memory)
+def run_check(
+    folder: Path, out: Path, shapes: Sequence[str], ways: Sequence[str], limit_s: float
+) -> bool:
+    """Run what is chosen, all if nothing is, for so long; gives whether all that ran is right."""
+    end_s = time.monotonic() + limit_s
+    plan = choose_shapes(read_plan(folder), shapes)
+    check_names("part", ways, WAYS)
+    archs = json.loads((kernels_folder(folder) / "cases.json").read_text("utf-8"))["archs"]
+    arch_for_this_gpu(archs)
+    console = Console()
+    log = out.with_suffix(".log")
+    log.unlink(missing_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    runner = Runner(folder, end_s, log)
+    records = []
+    for part in list_parts(plan):
+        if ways and part.way not in ways:
+            continue
+        console.print(f"{part.name} ...", style="dim", highlight=False)
+        records.append(runner.run(part))
+        console.print(describe(records[-1]), highlight=False)
+    found = Results({" ".join((r.way, *r.of)): r.result for r in records})
+    bounds = list(bounds_of(found, plan))
+    write_json(
+        {
+            "card": describe_card(),
+            "archs": archs,
+            "plan": asdict(plan),
+            "parts": [{**asdict(record), "ok": record.ok} for record in records],
+            "bounds": [{**asdict(bound), "met": bound.met} for bound in bounds],
+        },
+        out,
+    )
+    console.print(render(found, bounds, records, plan))
+    console.print(
+        f"results are in {out}, what the parts printed in {log}; "
+        "`ingot tune --target cuda` searches faster kernels' sizes",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return all(record.ok for record in records)
 
 
-def _run_call(
-    folder: Path, name: str, call: dict[str, Any], function: Any, memory: CudaMemory
-) -> Result:
-    with np.load(folder / call["file"]) as arrays:
-        expected = arrays["expected"]
-        count = len(arrays.files) - 1
-        inputs = [memory.hold(arrays[f"arr_{i}"]) for i in range(count)]
-    out = memory.hold(np.full(expected.shape, np.nan, np.float32))
-    function(*inputs, out)
-    error = float(np.abs(memory.read(out) - expected).max())
-    started = time.perf_counter()
-    for _ in range(REPEATS):
-        function(*inputs, out)
-    wait_for_gpu()
-    seconds = (time.perf_counter() - started) / REPEATS
-    return Result(name, call["label"], error, call["bound"], seconds * 1e6)
+def choose_shapes(plan: Plan, wanted: Sequence[str]) -> Plan:
+    check_names("shape", wanted, plan.shapes)
+    if not wanted:
+        return plan
+    return replace(plan, shapes={name: plan.shapes[name] for name in plan.shapes if name in wanted})
 
 
-def measure_upload(num_bytes: int = UPLOAD_BYTES) -> float:
-    """GB/s of weights that are in the host's memory already, to the GPU."""
-    memory = CudaMemory()
-    weights = [np.ones(num_bytes // 4, np.uint8) for _ in range(4)]
-    memory.hold_all(weights[:1])
-    started = time.perf_counter()
-    memory.hold_all(weights)
-    return num_bytes / (time.perf_counter() - started) / 1e9
+def check_names(what: str, wanted: Iterable[str], known: Collection[str]) -> None:
+    for name in wanted:
+        if name not in known:
+            raise UsageError(f"no {what} is called {name!r}; there are {', '.join(known)}")
 
 
-def check_kernels(folder: Path, report: Callable[[str], None]) -> dict[str, Any]:
-    """Run all cases with a line for each; gives what goes into the JSON."""
-    results = []
-    for result in run_cases(folder):
-        verdict = "ok" if result.ok else "WRONG"
-        report(
-            f"{result.name:22} {result.label:24} {result.microseconds:10.1f} us  "
-            f"error {result.max_error:.2e} of {result.bound:.2e}  {verdict}"
-        )
-        results.append({**asdict(result), "ok": result.ok})
-    return {"ok": all(result["ok"] for result in results), "kernels": results}
+def describe_card() -> dict[str, Any]:
+    """The GPU, its driver and its clocks, as nvidia-smi says; empty where there is none to ask."""
+    found = query_gpus(GPU_FIELDS)
+    return dict(zip(GPU_FIELDS.split(","), found[0], strict=True)) if found else {}

@@ -1,0 +1,110 @@
+"""A folder of kernels to errors and times on this machine's GPU, with the runtime alone."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingot.bench.gpu_check.random_values import RandomArray
+from ingot.bench.gpu_kernels.load import arch_for_this_gpu, load_kernels
+from ingot.bench.gpu_kernels.timing import capture, copies_to_fill, in_turns
+from ingot.runtime.cuda import CudaMemory
+from ingot.runtime.cuda.driver import Stream
+from ingot.runtime.cuda.scratch import Scratch
+
+REPEATS = 10
+MAX_COPIES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One call of one kernel: the GPU's own time, and what it moved and computed in it. Calls that
+    are only timed have no error."""
+
+    name: str
+    label: str
+    max_error: float | None
+    bound: float
+    microseconds: float
+    gb_s: float  # of weights, or of keys and values
+    tflops: float
+
+    @property
+    def ok(self) -> bool:
+        return self.max_error is None or self.max_error <= self.bound  # not-a-number isn't
+
+
+def check_kernels(folder: Path, report: Callable[[str], None]) -> dict[str, Any]:
+    """Run all cases with a line for each; gives what goes into the JSON."""
+    results = []
+    for result in run_cases(folder):
+        error, verdict = " " * 27, "ok" if result.ok else "WRONG"
+        if result.max_error is not None:
+            error = f"error {result.max_error:.2e} of {result.bound:.2e}"
+        report(
+            f"{result.name:18} {result.label:24} {result.microseconds:9.1f} us "
+            f"{result.gb_s:7.0f} GB/s {result.tflops:6.1f} Tflop/s  {error}  {verdict}"
+        )
+        results.append(result)
+    failures = [f"{result.name}, {result.label} is WRONG" for result in results if not result.ok]
+    return {"ok": not failures, "failures": failures, "calls": list(map(asdict, results))}
+
+
+def run_cases(folder: Path) -> Iterator[Result]:
+    """Run every case of the folder."""
+    table = json.loads((folder / "cases.json").read_text("utf-8"))
+    arch = arch_for_this_gpu(table["archs"])
+    memory = CudaMemory()
+    for case in table["cases"]:
+        function = load_kernels(folder, case["prefix"], arch)[case["function"]]
+        library = folder / f"{case['prefix']}.so"
+        for call in case["calls"]:
+            arrays, expected = read_arrays(folder, call)
+            out = np.full(call["out_shape"], np.nan, np.float32)
+            tensors = [memory.hold(array) for array in (*arrays, out)]
+            function(*tensors)
+            error = None
+            if expected is not None:
+                error = float(np.abs(memory.read(tensors[-1]) - expected).max())
+            num_bytes = sum(array.nbytes for array in arrays)
+            count = copies_to_fill(table["cache_bytes"], num_bytes, MAX_COPIES)
+            more = [[memory.hold(array) for array in (*arrays, out)] for _ in range(count - 1)]
+            seconds = time_calls(library, function, [tensors, *more])
+            yield Result(
+                case["name"],
+                call["label"],
+                error,
+                call["bound"],
+                seconds * 1e6,
+                call["bytes"] / seconds / 1e9,
+                call["operations"] / seconds / 1e12,
+            )
+
+
+def read_arrays(
+    folder: Path, call: dict[str, Any]
+) -> tuple[list[NDArray[Any]], NDArray[np.float32] | None]:
+    """A call's arguments but for its output, and the right output if there is one."""
+    arrays = [
+        np.load(folder / array)
+        if isinstance(array, str)
+        else RandomArray(tuple(array["shape"]), array["dtype"]).draw()
+        for array in call["arrays"]
+    ]
+    return arrays, np.load(folder / call["expected"]) if call["expected"] else None
+
+
+def time_calls(library: Path, function: Callable[..., Any], copies: list[list[Any]]) -> float:
+    """Seconds of one call, the median over turns; each copy of the tensors has one in a turn."""
+    stream, scratch = Stream(), Scratch()
+    with scratch.serves(library), stream.takes_kernels():
+        graph = capture(stream, [function], [[tensors] for tensors in copies])
+    (times,) = in_turns([graph], stream, REPEATS)
+    return statistics.median(times) / len(copies)
