@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingot.compile.report import CompileReport, Observer, Progress
-from ingot.compile.schemes import SCHEMES
+from ingot.compile.schemes import SCHEMES, scheme_for
 from ingot.errors import ArtifactTargetError, UsageError
 from ingot.runtime.artifact.machine import check_target, detect_machine
 from ingot.runtime.artifact.manifest import (
@@ -89,7 +89,7 @@ def compile_model(
             f"no quantization scheme is called {scheme_name!r}; schemes are {', '.join(SCHEMES)}"
         )
     check_names(disable)
-    scheme = SCHEMES["f32" if QUANTIZE in disable else scheme_name]
+    scheme = scheme_for("f32" if QUANTIZE in disable else scheme_name, target.kind)
     formats = FormatRules(scheme, tuple((keep or {}).items()))
     formats.check_target(target)
     observer = Observer(progress, dump)

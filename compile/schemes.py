@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 # Of activations whose weights have one scale a row: long enough for scales to cost little, and as
@@ -18,7 +18,7 @@ class WeightFormat:
     inputs of one output row; `group_size` 0 means one float32 scale for the whole row. Where a
     `superblock_size` is given, the scale of a group is a small integer, 0 to 15, times the float16
     scale that the superblock's groups share. `f8` are 8-bit floats (e4m3) in their place.
-    `kinds` are the kinds of target that have kernels for it.
+    `kinds` are the kinds of target that have kernels for it; on others, schemes take `instead`.
     """
 
     code: str
@@ -26,6 +26,7 @@ class WeightFormat:
     group_size: int = 0
     superblock_size: int = 0
     kinds: tuple[str, ...] = ("cpu", "cuda")
+    instead: str = ""
 
     @property
     def is_quantized(self) -> bool:
@@ -44,6 +45,7 @@ FORMATS: dict[str, WeightFormat] = {
         WeightFormat("bf16", 16),
         WeightFormat("f16", 16),
         WeightFormat("q8", 8),  # one scale a row
+        WeightFormat("q6", 6, kinds=("cpu",), instead="q8"),  # one scale a row
         WeightFormat("q8_g32", 8, 32),
         WeightFormat("q4_s128", 4, 32, 128),
         WeightFormat("f8", 8, kinds=("cuda",)),  # one scale a row
@@ -102,10 +104,22 @@ SCHEMES: dict[str, Scheme] = {
         Scheme(
             "w4",
             linear="q4_s128",
-            embedding="q8",
-            head="q8",
+            embedding="q6",
+            head="q6",
             kv_dtype="bfloat16",
             activations="int8",
         ),
     )
 }
+
+
+def scheme_for(name: str, kind: str) -> Scheme:
+    """The scheme as targets of a kind have it."""
+
+    def there(code: str) -> str:
+        format = FORMATS[code]
+        return code if kind in format.kinds else format.instead or code
+
+    scheme = SCHEMES[name]
+    linear, embedding, head = map(there, scheme.formats)
+    return replace(scheme, linear=linear, embedding=embedding, head=head)

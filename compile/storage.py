@@ -10,7 +10,7 @@ from tvm import relax
 
 from ingot.compile.graph import Graph, shape_of
 from ingot.compile.kernels.matmul import LinearSpec, pack, packed_tensors
-from ingot.compile.schemes import FORMATS, Scheme, WeightFormat, formats_for
+from ingot.compile.schemes import FORMATS, Scheme, WeightFormat
 from ingot.compile.weight_expressions import Array, Read, evaluate
 from ingot.errors import UsageError
 from ingot.targets import Target
@@ -52,11 +52,11 @@ class FormatRules:
     def check_target(self, target: Target) -> None:
         """Raise `UsageError` for a format that a target of this kind has no kernels for."""
         for code in (*self.scheme.formats, *(code for _, code in self.keep)):
-            if code not in formats_for(target.kind):
+            if target.kind not in FORMATS[code].kinds:
+                others = "CPUs" if target.kind == "cuda" else "GPUs"
                 raise UsageError(
-                    f"{target.name} multiplies no 8-bit floats, so {code} is for GPUs alone: "
-                    "w8 is as small, and made for CPUs",
-                    "for single tensors, --keep PATTERN=q8_g32",
+                    f"{target.name} has no kernels for {code}, which is for {others} alone",
+                    "int8 runs everywhere: --quant w8, or --keep PATTERN=q8_g32 for single tensors",
                 )
 
     def format_of(self, names: list[str], role: str) -> WeightFormat:

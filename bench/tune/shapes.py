@@ -49,12 +49,12 @@ def count_calls_of(config: Any, scheme: str, target: Target) -> Counter[Any]:
     import torch
 
     from ingot.compile.pipeline import GraphOptions, count_calls
-    from ingot.compile.schemes import SCHEMES
+    from ingot.compile.schemes import scheme_for
     from ingot.compile.storage import FormatRules
     from ingot.models.capture import capture
 
     captured = capture(config, dtype=torch.float32)
-    return count_calls(captured, GraphOptions(target, FormatRules(SCHEMES[scheme])))
+    return count_calls(captured, GraphOptions(target, FormatRules(scheme_for(scheme, target.kind))))
 
 
 def plain(spec: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ingot.compile.api import compile_model
-from ingot.compile.schemes import FORMATS, SCHEMES, formats_for
+from ingot.compile.schemes import FORMATS, SCHEMES, formats_for, scheme_for
 from ingot.errors import UsageError
 from ingot.models.capture import CapturedModel
 from ingot.runtime.artifact.manifest import Manifest
@@ -19,7 +19,7 @@ def test_tables_fit() -> None:
         assert scheme.name == name
         assert set(scheme.formats) <= set(FORMATS)
     quantized = [code for code, format in FORMATS.items() if format.is_quantized]
-    assert quantized == ["q8", "q8_g32", "q4_s128", "f8"]
+    assert quantized == ["q8", "q6", "q8_g32", "q4_s128", "f8"]
     assert set(FORMATS) - set(formats_for("cpu")) == {"f8"}
 
 
@@ -50,8 +50,19 @@ def test_proven(
 
 @pytest.mark.parametrize(("quant", "keep"), [("f8", {}), ("w8", {"lm_head": "f8"})])
 def test_eight_bit_floats_are_for_gpus(quant: str, keep: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="f8 is for GPUs alone: w8 is"):
+    with pytest.raises(UsageError, match="no kernels for f8, which is for GPUs alone"):
         compile_model("demo", target="cpu", quant=quant, keep=keep, out=tmp_path / "artifact")
+
+
+def test_six_bits_are_for_cpus(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no kernels for q6, which is for CPUs alone"):
+        compile_model("demo", target="cuda", keep={"lm_head": "q6"}, out=tmp_path / "artifact")
+
+
+def test_a_scheme_takes_what_a_target_has_kernels_for() -> None:
+    assert scheme_for("w4", "cpu") == SCHEMES["w4"]
+    assert scheme_for("w4", "cuda").formats == ("q4_s128", "q8", "q8")
+    assert scheme_for("f8", "cpu") == SCHEMES["f8"]  # refused, and nothing else in its place
 
 
 def test_tied_head_is_stored_once_and_kept_by_either_name(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def spec(out_features: int, code: str = "f32", has_bias: bool = False) -> Linear
 
 
 @pytest.mark.parametrize(
-    ("role", "code"), [("linear", "q4_s128"), ("embedding", "q8"), ("head", "q8")]
+    ("role", "code"), [("linear", "q4_s128"), ("embedding", "q6"), ("head", "q6")]
 )
 def test_format_by_role(role: str, code: str) -> None:
     assert FormatRules(SCHEMES["w4"]).format_of(["model.any.weight"], role) is FORMATS[code]
@@ -77,7 +77,7 @@ def test_name_of_a_module_is_a_pattern_for_its_weight() -> None:
     """`--keep lm_head=f16`, as the documentation has it."""
     rules = FormatRules(SCHEMES["w4"], (("lm_head", "f16"),))
     assert rules.format_of(["lm_head.weight"], "head").code == "f16"
-    assert rules.format_of(["lm_head_norm.weight"], "head").code == "q8"
+    assert rules.format_of(["lm_head_norm.weight"], "head").code == "q6"
 
 
 def test_pattern_matches_every_name_of_a_tied_tensor() -> None:

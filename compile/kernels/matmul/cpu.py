@@ -26,8 +26,8 @@ from ingot.compile.kernels.matmul.cpu_dot import DotTiles
 from ingot.compile.kernels.matmul.cpu_float import FloatTiles
 from ingot.compile.kernels.matmul.cpu_nibbles import NibbleTiles
 from ingot.compile.kernels.matmul.cpu_pairs import PairTiles
+from ingot.compile.kernels.matmul.cpu_six_bits import SixBitTiles
 from ingot.compile.kernels.matmul.spec import (
-    Activations,
     Layout,
     LinearSpec,
     effective_activations,
@@ -78,20 +78,13 @@ class Tiles(Protocol):
 MakeTiles = Callable[[LinearSpec, Target, Layout, Buffer, list[Buffer]], Tiles]
 
 
-def choose_int8_tiles(spec: LinearSpec, target: Target) -> MakeTiles:
-    if spec.format.bits == 8:
-        return DotTiles
-    return NibbleTiles if has_quad_dot(target) else PairTiles
-
-
 def choose_tiles(spec: LinearSpec, target: Target) -> MakeTiles:
     """What multiplies `spec` on `target`."""
-    by_activations: dict[Activations, MakeTiles] = {
-        "float32": FloatTiles,
-        "bfloat16": Bfloat16Tiles,
-        "int8": choose_int8_tiles(spec, target),
-    }
-    return by_activations[effective_activations(spec, target)]
+    activations = effective_activations(spec, target)
+    if activations != "int8":
+        return Bfloat16Tiles if activations == "bfloat16" else FloatTiles
+    by_bits: dict[int, MakeTiles] = {8: DotTiles, 6: SixBitTiles, 4: NibbleTiles}
+    return by_bits[spec.format.bits] if has_quad_dot(target) else PairTiles
 
 
 def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:

@@ -14,7 +14,7 @@ from tvm import tirx
 from ingot.compile.kernels import amx
 from ingot.compile.kernels.amx import TILE_BYTES, TILE_ROWS, WORDS, Shape
 from ingot.compile.kernels.matmul.cpu_bfloat16 import Bfloat16Tiles
-from ingot.compile.kernels.matmul.cpu_dot import OFFSET, DotTiles
+from ingot.compile.kernels.matmul.cpu_dot import DotTiles
 from ingot.compile.kernels.matmul.cpu_int8_rows import QUADS
 from ingot.compile.kernels.matmul.spec import (
     GROUP,
@@ -106,7 +106,8 @@ class ByteMatrix:
         for group, quad, codes in self.dots.all_quads(block):
             for v in range(vectors):
                 place = (group * QUADS + quad, index(v * TILE_BYTES))
-                store(signed, place, codes[v] - splat(OFFSET, TILE_BYTES, "uint8"), TILE_BYTES)
+                offset = splat(self.dots.offset, TILE_BYTES, "uint8")
+                store(signed, place, codes[v] - offset, TILE_BYTES)
         return signed
 
     def _emit_sums(self, totals: Buffer, block: Expr, row: Expr, v: int) -> None:

@@ -43,12 +43,12 @@ LEAST_ROWS = 2
 # busy. One of more rows does not: it asks for what comes some hundred cycles later.
 PREFETCH_ROWS = 2
 PREFETCH_BYTES = 16384
-# What is added to a signed weight to make it a byte without a sign.
-OFFSET = 128
 
 
 class DotTiles:
     """Emits the rounding of the rows and the sums of a tile whose weights are bytes."""
+
+    offset = 128  # what is added to a signed weight to make it a byte without a sign
 
     def __init__(
         self, spec: LinearSpec, target: Target, cut: Layout, x: Buffer, packed: list[Buffer]
@@ -66,6 +66,7 @@ class DotTiles:
     def use_instructions(self, target: Target) -> int:
         """Choose them; how many registers they need of their own."""
         self.instruction = dot_instruction(target)
+        self.starts = self.instruction.starts
         return self.instruction.spare_registers
 
     def fitting_rows(self, registers: int) -> int:
@@ -84,7 +85,7 @@ class DotTiles:
     def store_starts(self, row: Expr, run: Expr, totals: list[Expr]) -> None:
         """What the sums of a run begin from; `totals` are vectors that add up to its groups'."""
         total = sum_lanes(functools.reduce(lambda a, b: a + b, totals))
-        T.buffer_store(self.start, total * tirx.const(-OFFSET, "int32"), [row, run])
+        T.buffer_store(self.start, total * tirx.const(-self.offset, "int32"), [row, run])
 
     def accumulate(self, sums: list[Register], block: Expr, row: Expr, rows: int) -> None:
         vectors = self.cut.vectors
@@ -101,27 +102,31 @@ class DotTiles:
         lanes, vectors, together = self.cut.lanes, self.cut.vectors, self.cut.groups_per_run
         dots = [Register(lanes, dtype="int32") for _ in range(rows * vectors)]
         for r in range(rows):
-            start = self.start[row + r, run] if self.instruction.starts else tirx.const(0, "int32")
+            start = self.start[row + r, run] if self.starts else tirx.const(0, "int32")
             for v in range(vectors):
                 dots[r * vectors + v].set(splat(start, lanes))
         with serial_or_once(together) as number:
             group = run * together + number
             self.ask_ahead(rows, block, group)
-            for quad in range(QUADS):
-                codes = self.weights(block, group, quad)
-                weights = [self.instruction.weights(code) for code in codes]
+            for quad, codes in self.quads(block, group):
+                weights = [self.operand(code) for code in codes]
                 self.add_quad(dots, weights, row, rows, group, quad)
         return [tirx.Cast(f"float32x{lanes}", dot.value) for dot in dots]
 
     def all_quads(self, block: Expr) -> Iterator[tuple[Expr, int, list[Expr]]]:
-        """Emit a loop over all groups of a block: each with its quads, w + 128."""
+        """Emit a loop over all groups of a block: each with its quads, w + offset."""
         with T.serial(index(self.cut.groups)) as group:
-            for quad in range(QUADS):
-                yield group, quad, self.weights(block, group, quad)
+            for quad, codes in self.quads(block, group):
+                yield group, quad, codes
 
-    def weights(self, block: Expr, group: Expr, quad: int) -> list[Expr]:
-        """A quad of weights in each vector of outputs, w + 128."""
-        return load_quads(self.packed[0], (block, group, index(quad)), self.cut)
+    def quads(self, block: Expr, group: Expr) -> Iterator[tuple[int, list[Expr]]]:
+        """The quads of a group, in each vector of outputs, w + offset."""
+        for quad in range(QUADS):
+            yield quad, load_quads(self.packed[0], (block, group, index(quad)), self.cut)
+
+    def operand(self, code: Expr) -> Expr:
+        """What the instruction takes of weights, made once for all rows."""
+        return self.instruction.weights(code)
 
     def add_quad(
         self,
@@ -174,3 +179,18 @@ def load_quads(buffer: Buffer, where: tuple[Expr, ...], cut: Layout) -> list[Exp
         let(load(buffer, (*where, index(v * width)), width), width, "uint8")
         for v in range(cut.vectors)
     ]
+
+
+def bits_of_bytes(stored: Expr, shift: int, mask: int, width: int) -> Expr:
+    """`stored >> shift & mask` of each byte; a negative shift goes left.
+
+    As words: x86 shifts no bytes, and what LLVM takes instead competes with the dot products.
+    """
+    words = width // 4
+    packed = tirx.reinterpret(f"uint32x{words}", stored)
+    if shift > 0:
+        packed = packed >> splat(shift, words, "uint32")
+    elif shift < 0:
+        packed = packed << splat(-shift, words, "uint32")
+    packed = packed & splat(mask * 0x01010101, words, "uint32")
+    return let(tirx.reinterpret(f"uint8x{width}", packed), width, "uint8")

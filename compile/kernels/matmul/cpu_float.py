@@ -26,7 +26,7 @@ from ingot.targets.target import Target
 
 # Registers that a tile needs beside its sums, in units of the block's vectors: the widened
 # weights, then what the format keeps alive (scales, the other half of a pair).
-EXTRA_VECTORS = {"f32": 1, "f16": 1, "bf16": 2, "q8": 1, "q8_g32": 2, "q4_s128": 4}
+EXTRA_VECTORS = {"f32": 1, "f16": 1, "bf16": 2, "q8": 1, "q6": 1, "q8_g32": 2, "q4_s128": 4}
 # One for the broadcast activation, one for whatever the register allocator needs.
 SPARE_REGISTERS = 2
 # Arm has no operands in memory: more activations are on their way.

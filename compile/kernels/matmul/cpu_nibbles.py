@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 from tvm import tirx
 
-from ingot.compile.kernels.matmul.cpu_dot import DotTiles, load_quads
+from ingot.compile.kernels.matmul.cpu_dot import DotTiles, bits_of_bytes, load_quads
 from ingot.compile.kernels.matmul.cpu_int8_rows import QUADS, sum_lanes
 from ingot.compile.kernels.matmul.element import multipliers, superblock_scale
 from ingot.compile.kernels.matmul.spec import QUAD
@@ -80,8 +80,9 @@ class NibbleTiles(DotTiles):
                     of_run[i].set(fma(dot, multiplier, of_run[i].value, lanes))
         return [total.value for total in of_run]
 
-    def weights(self, block: Expr, group: Expr, quad: int) -> list[Expr]:
-        return load_quads(self.unpacked, (group, index(quad)), self.cut)
+    def quads(self, block: Expr, group: Expr) -> Iterator[tuple[int, list[Expr]]]:
+        for quad in range(QUADS):
+            yield quad, load_quads(self.unpacked, (group, index(quad)), self.cut)
 
     def ask_ahead(self, rows: int, block: Expr, group: Expr) -> None:
         if self.unpacked is None:
@@ -92,10 +93,11 @@ class NibbleTiles(DotTiles):
 
     def quads_of_nibbles(self, block: Expr, group: Expr) -> Iterator[tuple[int, list[Expr]]]:
         """The nibbles of each quad of a group, in each vector of outputs."""
+        width = QUAD * self.cut.lanes
         for packed_quad in range(QUADS // 2):
             stored = load_quads(self.packed[0], (block, group, index(packed_quad)), self.cut)
             for half in range(2):
-                codes = [_nibbles(code, half, QUAD * self.cut.lanes) for code in stored]
+                codes = [bits_of_bytes(code, 4 * half, 15, width) for code in stored]
                 yield packed_quad + half * (QUADS // 2), codes
 
     def unpack(self, block: Expr) -> NibbleTiles:
@@ -144,14 +146,3 @@ class NibbleTiles(DotTiles):
     def _words(self, block: Expr, run: Expr, v: int) -> Expr:
         lanes = self.cut.lanes
         return load(self.packed[1], (block, run, index(v * lanes)), lanes)
-
-
-def _nibbles(stored: Expr, half: int, width: int) -> Expr:
-    """The low or the high nibbles of bytes, as bytes."""
-    # As words: x86 shifts no bytes, and what LLVM takes instead competes with the dot products.
-    words = width // 4
-    packed = tirx.reinterpret(f"uint32x{words}", stored)
-    if half:
-        packed = packed >> splat(4, words, "uint32")
-    packed = packed & splat(0x0F0F0F0F, words, "uint32")
-    return let(tirx.reinterpret(f"uint8x{width}", packed), width, "uint8")

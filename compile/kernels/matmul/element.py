@@ -71,14 +71,14 @@ def _float_element(code: str, weight: Buffer, block: Expr, column: Expr, k: Expr
 def _integer(bits: int, cut: Layout, weight: Buffer, block: Expr, column: Expr, k: Expr) -> Expr:
     """The signed integer, as int32, that the scale multiplies."""
     group, inside = tirx.floordiv(k, GROUP), tirx.floormod(k, GROUP)
-    if bits == 8 and not cut.dot:
+    if bits != 4 and not cut.dot:
         grouped = len(weight.shape) == 4
         return tirx.Cast(
             "int32",
             weight[block, group, inside, column] if grouped else weight[block, k, column],
         )
     if cut.dot:
-        packed_quads = GROUP // QUAD if bits == 8 else GROUP // QUAD // 2
+        packed_quads = GROUP // QUAD // (1 if bits == 8 else 2)
         quad = tirx.floordiv(inside, QUAD)
         high = tirx.floordiv(quad, packed_quads)
         byte = weight[
@@ -88,8 +88,13 @@ def _integer(bits: int, cut: Layout, weight: Buffer, block: Expr, column: Expr, 
         high = tirx.floormod(inside, 2)
         byte = weight[block, group, tirx.floordiv(inside, 2), column]
     code = tirx.Cast("int32", byte)
-    if bits == 4:
+    if bits < 8:
         code = (code >> tirx.Cast("int32", high * 4)) & tirx.const(15, "int32")
+    if bits == 6:
+        place = column * QUAD + tirx.floormod(k, QUAD)
+        plane = tirx.Cast("int32", weight[block, group, packed_quads + high, place])
+        shift = tirx.Cast("int32", tirx.floormod(quad, packed_quads) * 2)
+        code = code | ((plane >> shift) & tirx.const(3, "int32")) << tirx.const(4, "int32")
     return code - tirx.const(1 << (bits - 1), "int32")
 
 

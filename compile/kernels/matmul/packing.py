@@ -36,6 +36,11 @@ Array = NDArray[Any]
 # Elements of the matrix that are worked on at once: 8 MB in float32, a few copies of it live.
 CHUNK_ELEMENTS = 2 << 20
 
+# Of the four bytes of a quad.
+LOW_NIBBLES, HIGH_BITS = np.uint32(0x0F0F0F0F), np.uint32(0x03030303)
+# Where a byte of high bits has those of the four quads that share it.
+HIGH_SHIFTS = np.arange(0, 8, 2, dtype=np.uint32)
+
 
 def pack(weight: Floats, spec: LinearSpec, target: Target) -> tuple[Array, ...]:
     """Quantize and lay out `weight` `[out, in]` as `packed_tensors` says.
@@ -79,7 +84,7 @@ def _pack_rows(rows: Floats, spec: LinearSpec, cut: Layout) -> tuple[Array, ...]
     integers, scale = quantized.integers, _pack_scales(quantized, spec, cut)
     if cut.dot:
         return _pack_quads(integers, spec, cut), scale
-    if spec.format.bits == 8:
+    if spec.format.bits != 4:
         return _by_input(integers, nb), scale
     codes = _by_input((integers + 8).view(np.uint8), nb)
     return codes[:, 0::2] | (codes[:, 1::2] << 4), scale
@@ -107,9 +112,13 @@ def _pack_quads(integers: NDArray[np.int8], spec: LinearSpec, cut: Layout) -> Ar
     offset = 1 << (spec.format.bits - 1)
     codes = (integers.view(np.uint8) + np.uint8(offset)).view(np.uint32)  # wraps as intended
     quads = _by_input(codes, cut.block).reshape(-1, cut.groups, GROUP // QUAD, cut.block)
-    if spec.format.bits == 4:
+    if spec.format.bits < 8:
+        low, high = quads & LOW_NIBBLES, quads >> 4 & HIGH_BITS
         half = GROUP // QUAD // 2
-        quads = quads[:, :, :half] | (quads[:, :, half:] << 4)
+        quads = low[:, :, :half] | (low[:, :, half:] << 4)
+        if spec.format.bits == 6:
+            planes = high.reshape(-1, cut.groups, 2, half, cut.block) << HIGH_SHIFTS[:, None]
+            quads = np.concatenate((quads, np.bitwise_or.reduce(planes, axis=3)), axis=2)
     return np.ascontiguousarray(quads).view(np.uint8)
 
 
@@ -154,12 +163,15 @@ def _unpack_integers(weight: Array, spec: LinearSpec, cut: Layout) -> Array:
     """Signed integers `[padded out, padded in]`."""
     if cut.dot:
         quads = np.ascontiguousarray(weight).view(np.uint32)
-        if spec.format.bits == 4:
-            low = np.uint32(0x0F0F0F0F)
-            quads = np.concatenate((quads & low, (quads >> 4) & low), axis=2)
+        if spec.format.bits < 8:
+            nibbles, planes = np.split(quads, [GROUP // QUAD // 2], axis=2)
+            quads = np.concatenate((nibbles & LOW_NIBBLES, nibbles >> 4 & LOW_NIBBLES), axis=2)
+            if spec.format.bits == 6:
+                high = planes[:, :, :, None] >> HIGH_SHIFTS[:, None] & HIGH_BITS
+                quads |= high.reshape(quads.shape) << 4
         codes = np.ascontiguousarray(_by_output(quads, cut)).view(np.uint8)
         return codes.astype(np.int16) - (1 << (spec.format.bits - 1))
-    if spec.format.bits == 8:
+    if spec.format.bits != 4:
         return _by_output(weight, cut)
     codes = np.stack((weight & 15, weight >> 4), axis=3)
     return _by_output(codes, cut).astype(np.int16) - 8

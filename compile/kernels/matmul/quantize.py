@@ -48,7 +48,8 @@ def quantize(weight: Floats, format: WeightFormat) -> Quantized:
     """Round `weight` `[rows, in]`; inputs are padded with zeros to whole groups or superblocks.
 
     8 bits: -127..127, plain scale = largest magnitude / 127; a group's is then searched for around
-    it, a row's is plain (`scale_search.py`). 4 bits: -8..7 (`superblocks.py`).
+    it, a row's is plain (`scale_search.py`). 6 bits: -31..31, likewise. 4 bits: -8..7
+    (`superblocks.py`).
     """
     rows, inputs = weight.shape
     unit = format.superblock_size or format.group_size
@@ -63,7 +64,8 @@ def quantize(weight: Floats, format: WeightFormat) -> Quantized:
         return Quantized(
             integers.reshape(rows, padded), scale.reshape(by_row), multipliers.reshape(by_row)
         )
-    codes = Codes(-127, 127)
+    largest = (1 << (format.bits - 1)) - 1
+    codes = Codes(-largest, largest)
     grouped = weight.reshape(rows, -1, format.group_size or padded)
     scale = np.abs(grouped).max(-1) / np.float32(codes.high)
     if format.group_size:

@@ -11,14 +11,16 @@ row-major, `[out, in]`.
     f32, f16        weight [blocks, in, nb]
     bf16            weight [blocks, in/2, 2*nb]       the pair (k, k+1) of one output side by side;
                                                       padded to 16 pairs where tiles multiply them
-    q8              weight [blocks, in, nb] int8      scale [blocks, nb] float32
+    q8, q6          weight [blocks, in, nb] int8      scale [blocks, nb] float32
     q8_g32          weight [blocks, groups, 32, nb]   scale [blocks, groups, nb] float16
     q4_s128         weight [blocks, groups, 16, nb]   byte i: input 2i low nibble, 2i+1 high nibble
                     scale [blocks, superblocks, nb] uint32
 
-`dot` layouts (activations int8, multiplied four at a time): unsigned, w + 128 or w + 8
+`dot` layouts (activations int8, multiplied four at a time): unsigned, w + 128, w + 32 or w + 8
 
     q8, q8_g32      weight [blocks, groups, 8, 4*nb] uint8    quad j: inputs 4j..4j+3 of each output
+    q6              weight [blocks, groups, 6, 4*nb] uint8    the low four bits as of q4_s128, then
+                                                              the high two: quad j (4 + j) at bit 2j
     q4_s128         weight [blocks, groups, 4, 4*nb] uint8    quad j low nibble, quad j + 4 high
 
 The scales of a superblock are one word: its float16 scale in the low half, and above it the 4-bit
@@ -232,10 +234,12 @@ def packed_tensors(spec: LinearSpec, target: Target) -> tuple[PackedTensor, ...]
         ("f16", False): ("float16", (spec.in_features, cut.block)),
         ("bf16", False): ("uint16", (cut.pairs, 2 * cut.block)),
         ("q8", False): ("int8", (spec.in_features, cut.block)),
+        ("q6", False): ("int8", (spec.in_features, cut.block)),
         ("q8_g32", False): ("int8", (cut.groups, GROUP, cut.block)),
         ("q4_s128", False): ("uint8", (cut.groups, GROUP // 2, cut.block)),
         ("q8", True): ("uint8", (cut.groups, GROUP // QUAD, QUAD * cut.block)),
         ("q8_g32", True): ("uint8", (cut.groups, GROUP // QUAD, QUAD * cut.block)),
+        ("q6", True): ("uint8", (cut.groups, GROUP // QUAD * 3 // 4, QUAD * cut.block)),
         ("q4_s128", True): ("uint8", (cut.groups, GROUP // QUAD // 2, QUAD * cut.block)),
     }[spec.format.code, cut.dot]
     weight = PackedTensor("weight", dtype, (cut.blocks, *rows))

@@ -37,6 +37,7 @@ FULL_TILES = [
     ("cpu:znver4", "f16", ZMM_FMA),
     ("cpu:znver4", "bf16", r"\tvdpbf16ps\t.*%zmm"),
     ("cpu:znver4", "q8", r"\tvpdpbusd\t.*%zmm"),
+    ("cpu:znver4", "q6", r"\tvpdpbusd\t.*%zmm"),
     ("cpu:sapphirerapids", "q8_g32", r"\tvpdpbusd\t.*%zmm"),
     ("cpu:neoverse-n1", "f32", r"\tfmla\tv\d+\.4s"),
     ("cpu:neoverse-n1", "q4_s128", r"\tsdot\tv\d+\.4s"),
@@ -49,6 +50,7 @@ ALSO_USED = [
     ("cpu:x86-64-v3", "f16", r"\tvcvtph2ps\t.*%ymm"),
     ("cpu:neoverse-n1", "f16", r"\tfcvtl2?\t"),
     ("cpu:neoverse-n1", "q8", r"\tsdot\tv\d+\.4s"),
+    ("cpu:neoverse-n1", "q6", r"\tsdot\tv\d+\.4s"),
     ("cpu:neoverse-v1", "q8", r"\tusdot\tv\d+\.4s"),
 ]
 """Where registers are scarce, or sums wait while a run is added up, some spills cost less than
@@ -90,7 +92,13 @@ def test_a_full_tile_stays_in_registers(target_name: str, code: str, instruction
 
 @pytest.mark.parametrize(
     ("code", "product"),
-    [("bf16", "tdpbf16ps"), ("q8", "tdpbssd"), ("q8_g32", "tdpbssd"), ("q4_s128", "tdpbssd")],
+    [
+        ("bf16", "tdpbf16ps"),
+        ("q8", "tdpbssd"),
+        ("q6", "tdpbssd"),
+        ("q8_g32", "tdpbssd"),
+        ("q4_s128", "tdpbssd"),
+    ],
 )
 def test_many_rows_are_multiplied_in_tiles(code: str, product: str) -> None:
     """Set up and given back, and only the two operands of a product come from memory."""

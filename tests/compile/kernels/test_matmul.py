@@ -25,7 +25,7 @@ GPU_SIZES, GPU_ROWS = ((31, 37), (100, 300)), (0, 1, 3, 9, 17, 130)
 TARGETS = load_targets()
 CASES = [
     *itertools.product(("cpu:x86-64-v3", "cpu:znver4"), formats_for("cpu"), ("float32",)),
-    *itertools.product(("cpu:znver4",), ("q8", "q8_g32", "q4_s128"), ("int8",)),
+    *itertools.product(("cpu:znver4",), ("q8", "q6", "q8_g32", "q4_s128"), ("int8",)),
     *itertools.product(("cpu:x86-64-v3", "cpu:x86-64-v4"), ("q4_s128",), ("int8",)),
     *itertools.product(("cuda:sm_90",), formats_for("cuda"), ("int8",)),
     ("cuda:sm_89", "f8", "float8"),
@@ -116,9 +116,9 @@ def test_linear_compiles_for_other_targets(target_name: str, code: str) -> None:
     [
         ("cpu:x86-64-v3", {"q4_s128"}),
         ("cpu:x86-64-v4", {"q4_s128"}),
-        ("cpu:cascadelake", {"q8", "q8_g32", "q4_s128"}),
-        ("cpu:znver4", {"q8", "q8_g32", "q4_s128"}),
-        ("cpu:neoverse-n1", {"q8", "q8_g32", "q4_s128"}),
+        ("cpu:cascadelake", {"q8", "q6", "q8_g32", "q4_s128"}),
+        ("cpu:znver4", {"q8", "q6", "q8_g32", "q4_s128"}),
+        ("cpu:neoverse-n1", {"q8", "q6", "q8_g32", "q4_s128"}),
     ],
 )
 def test_int8_is_used_where_an_instruction_gains_by_it(target_name: str, used: set[str]) -> None:

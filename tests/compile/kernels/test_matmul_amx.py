@@ -83,7 +83,7 @@ def normal(*shape: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-@pytest.mark.parametrize("code", ["bf16", "q8", "q4_s128"])
+@pytest.mark.parametrize("code", ["bf16", "q8", "q6", "q4_s128"])
 def test_tiles_are_the_reference_and_rows_are_independent(code: str, target: Target) -> None:
     for number, (outputs, inputs) in enumerate(SIZES):
         has_bias = number % 2 == 0

@@ -73,6 +73,7 @@ def on_this_machine(name: str, narrow: Target) -> Target:
     [
         ("cpu:neoverse-n1", "q4_s128", "sdot"),
         ("cpu:neoverse-n1", "q8", "sdot"),
+        ("cpu:neoverse-n1", "q6", "sdot"),
         ("cpu:neoverse-n1", "q8_g32", "sdot"),
         ("cpu:neoverse-v1", "q4_s128", "usdot"),
         ("cpu:neoverse-v1", "q8", "usdot"),

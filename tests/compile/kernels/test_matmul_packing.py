@@ -69,7 +69,9 @@ def test_chunks_do_not_show(code: str) -> None:
         np.testing.assert_array_equal(together, np.concatenate(parts))
 
 
-@pytest.mark.parametrize(("code", "steps"), [("q8", 127), ("q8_g32", 127), ("q4_s128", 7)])
+@pytest.mark.parametrize(
+    ("code", "steps"), [("q8", 127), ("q6", 31), ("q8_g32", 127), ("q4_s128", 7)]
+)
 def test_error_is_at_most_so_many_steps(code: str, steps: int) -> None:
     """Half a step of the plain scale; at four bits up to three, where a rare value is clipped."""
     weight = random_weight(16, 128)
@@ -119,7 +121,7 @@ def test_groups_of_a_superblock_may_differ() -> None:
 def test_zeros_and_tiny_weights_do_not_divide_by_zero() -> None:
     weight = np.zeros((2, 64), np.float32)
     weight[1] = 1e-30
-    for code in ("q8", "q8_g32", "q4_s128", "f8"):
+    for code in ("q8", "q6", "q8_g32", "q4_s128", "f8"):
         with np.errstate(all="raise", under="ignore"):
             stored = reference.round_weight(weight, FORMATS[code])
         assert np.abs(stored - weight).max() <= 1.001e-30

@@ -13,7 +13,7 @@ from tvm import relax, tirx
 from ingot.compile.graph import GRAPH, bindings_of, is_op, operands_of
 from ingot.compile.kernels import COST
 from ingot.compile.lowering import Lowering
-from ingot.compile.schemes import SCHEMES
+from ingot.compile.schemes import scheme_for
 from ingot.compile.storage import FormatRules, WeightTable
 from ingot.models.attention import KVSlot
 from ingot.targets import load_targets
@@ -78,7 +78,7 @@ def lower(
         checkpoint_names={name: f"model.{name}" for name in weights},
         kv_slots=kv_slots,
         target=load_targets()[target],
-        formats=FormatRules(SCHEMES[scheme]),
+        formats=FormatRules(scheme_for(scheme, load_targets()[target].kind)),
     ).run()
     return read(model.module, model.weights)
 
