@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ingot.bench.gpu_check.cases import Array, Case, Inputs, make_cases
+from ingot.bench.gpu_check.case import Array, Case, Inputs
+from ingot.bench.gpu_check.cases import make_cases
 from ingot.bench.gpu_check.random_values import RandomArray
 from ingot.bench.gpu_kernels.write import write_kernels
 from ingot.compile.cuda import Compile
@@ -67,8 +68,8 @@ def _describe(call: Inputs, store: Callable[[Array], str]) -> dict[str, Any]:
     return {
         "label": call.label,
         "arrays": [asdict(a) if isinstance(a, RandomArray) else store(a) for a in call.arrays],
-        "expected": None if call.expected is None else store(call.expected),
-        "out_shape": call.out_shape,
+        "expected": [store(out) for out in call.expected],
+        "outs": call.outs,
         "operations": call.operations,
         "bytes": call.num_bytes,
         "bound": call.bound,

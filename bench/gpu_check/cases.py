@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ingot.bench.gpu_check.case import Array, Case, Inputs
 from ingot.bench.gpu_check.random_values import RandomArray
+from ingot.bench.gpu_check.row_cases import make_row_cases
 from ingot.compile.kernels import matmul
 from ingot.compile.kernels.costs import cost_of
 from ingot.compile.kernels.kv_write.reference import to_kv_dtype
@@ -20,7 +20,6 @@ from ingot.compile.schemes import FORMATS
 from ingot.runtime.artifact.kv_layout import num_slabs
 from ingot.targets import Target
 
-Array = NDArray[Any]
 LINEAR_BOUND = 4e-6  # of the largest output: float32 sums of the same products
 FLOAT8_BOUND = 1e-3  # the same where tensor cores add up 13 bits or so of products of 8-bit floats
 ATTENTION_BOUNDS = {"float32": 1e-5, "float16": 2**-11, "bfloat16": 2**-8}  # of the largest value
@@ -35,30 +34,6 @@ POOLS = 3  # arguments of attention that are random: queries, keys and values
 
 def attention_label(sequences: Sequences) -> str:
     return f"{sum(new for new, _ in sequences)} rows, context {sequences[0][1]}"
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """One call: arrays in the kernel's order but for the output, and the output that is right,
-    unless the call is only timed. `num_bytes` are of weights, or of keys and values."""
-
-    label: str
-    arrays: list[Array | RandomArray]
-    out_shape: tuple[int, ...]
-    operations: int
-    num_bytes: int
-    expected: NDArray[np.float32] | None = None
-    bound: float = 0.0  # absolute
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One kernel and its calls."""
-
-    name: str
-    operator: str
-    spec: Any
-    inputs: list[Inputs]
 
 
 def make_cases(target: Target, *, small: bool = False) -> Iterator[Case]:
@@ -81,6 +56,7 @@ def make_cases(target: Target, *, small: bool = False) -> Iterator[Case]:
             page_size=page,
         )
         yield _attention(attention, target, rng, small)
+    yield from make_row_cases(target, rng, small=small)
 
 
 def _linear(
@@ -100,10 +76,9 @@ def _linear(
             Inputs(
                 f"{n} rows",
                 [x, *packed, bias],
-                want.shape,
                 operations * n,
                 sum(tensor.nbytes for tensor in packed),
-                want,
+                (want,),
                 share * float(np.abs(want).max()),
             )
         )
@@ -119,12 +94,13 @@ def _attention(
     cost, calls = cost_of("paged_attention", spec, target), []
     for sequences in (*checked, *timed):
         arrays: list[Array | RandomArray] = [*_paged_inputs(spec, rng, sequences)]
-        bound, want = 0.0, None
+        bound = 0.0
+        want: tuple[Array, ...] = ()
         if sequences in checked:
             drawn = [rng.standard_normal(a.shape, np.float32) for a in arrays[:POOLS]]
             pools = [to_kv_dtype(pool, spec.kv_dtype) for pool in drawn[1:]]
             whole: list[Any] = [drawn[0], *pools, *arrays[POOLS:]]
-            want = attention_reference(spec, *whole).astype(np.float32)
+            want = (attention_reference(spec, *whole).astype(np.float32),)
             bound, arrays = ATTENTION_BOUNDS[spec.kv_dtype] * 5, whole
         rows = sum(new for new, _ in sequences)
         pairs = sum(new * (2 * context - new + 1) // 2 for new, context in sequences)
@@ -132,11 +108,11 @@ def _attention(
             Inputs(
                 attention_label(sequences),
                 arrays,
-                (rows, spec.num_heads * spec.value_dim),
                 cost.operations_per_pair * pairs,
                 cost.kv_per_context * sum(context for _, context in sequences),
                 want,
                 bound,
+                timed_out_shape=(rows, spec.num_heads * spec.value_dim),
             )
         )
     return Case(f"attention {spec.kv_dtype}", "paged_attention", spec, calls)

@@ -19,6 +19,8 @@ from ingot.runtime.cuda import CudaMemory
 from ingot.runtime.cuda.driver import Stream
 from ingot.runtime.cuda.scratch import Scratch
 
+Arrays = list[NDArray[Any]]
+
 REPEATS = 10
 MAX_COPIES = 64
 
@@ -33,7 +35,7 @@ class Result:
     max_error: float | None
     bound: float
     microseconds: float
-    gb_s: float  # of weights, or of keys and values
+    gb_s: float  # of weights, of keys and values, or else of all that is moved
     tflops: float
 
     @property
@@ -66,16 +68,16 @@ def run_cases(folder: Path) -> Iterator[Result]:
         function = load_kernels(folder, case["prefix"], arch)[case["function"]]
         library = folder / f"{case['prefix']}.so"
         for call in case["calls"]:
-            arrays, expected = read_arrays(folder, call)
-            out = np.full(call["out_shape"], np.nan, np.float32)
-            tensors = [memory.hold(array) for array in (*arrays, out)]
+            arrays, outs, expected = read_arrays(folder, call)
+            tensors = [memory.hold(array) for array in (*arrays, *outs)]
             function(*tensors)
             error = None
-            if expected is not None:
-                error = float(np.abs(memory.read(tensors[-1]) - expected).max())
+            if expected:
+                found = map(memory.read, tensors[len(arrays) :])
+                error = max(map(largest_error, found, expected))
             num_bytes = sum(array.nbytes for array in arrays)
             count = copies_to_fill(table["cache_bytes"], num_bytes, MAX_COPIES)
-            more = [[memory.hold(array) for array in (*arrays, out)] for _ in range(count - 1)]
+            more = [[memory.hold(array) for array in (*arrays, *outs)] for _ in range(count - 1)]
             seconds = time_calls(library, function, [tensors, *more])
             yield Result(
                 case["name"],
@@ -88,17 +90,25 @@ def run_cases(folder: Path) -> Iterator[Result]:
             )
 
 
-def read_arrays(
-    folder: Path, call: dict[str, Any]
-) -> tuple[list[NDArray[Any]], NDArray[np.float32] | None]:
-    """A call's arguments but for its output, and the right output if there is one."""
+def read_arrays(folder: Path, call: dict[str, Any]) -> tuple[Arrays, Arrays, Arrays]:
+    """A call's arguments, its outputs full of what is no answer, and the right ones if known."""
     arrays = [
         np.load(folder / array)
         if isinstance(array, str)
         else RandomArray(tuple(array["shape"]), array["dtype"]).draw()
         for array in call["arrays"]
     ]
-    return arrays, np.load(folder / call["expected"]) if call["expected"] else None
+    outs = []
+    for out in call["outs"]:
+        empty = np.empty(out["shape"], out["dtype"])
+        empty.view(np.uint8).fill(0xFF)  # not a number, in bfloat16 as well
+        outs.append(empty)
+    return arrays, outs, [np.load(folder / file) for file in call["expected"]]
+
+
+def largest_error(found: NDArray[Any], right: NDArray[Any]) -> float:
+    """Of values, or of their bits where they are held as integers; NaN if there is one."""
+    return float(np.abs(found.astype(np.float64) - right).max())
 
 
 def time_calls(library: Path, function: Callable[..., Any], copies: list[list[Any]]) -> float:

@@ -25,6 +25,7 @@ def time_peer(
     batches: tuple[int, ...],
     plan: Plan,
     started_s: float,
+    device: str = "cuda",
 ) -> dict[str, Any]:
     """Decoding in bfloat16 at each batch; or why this can't be had here."""
     place = shape_folder(folder, *of)
@@ -32,7 +33,7 @@ def time_peer(
         model=place,
         folder=place,
         dtype="bfloat16",
-        device="cuda",
+        device=device,
         threads=len(os.sched_getaffinity(0)),
         random_weights=True,
     )
