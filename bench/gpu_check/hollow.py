@@ -21,7 +21,7 @@ from ingot.compile.artifact_writer import (
 )
 from ingot.compile.pipeline import GraphOptions, compile_graph
 from ingot.compile.report import Observer
-from ingot.compile.schemes import SCHEMES
+from ingot.compile.schemes import scheme_for
 from ingot.compile.storage import FormatRules
 from ingot.models.capture import CapturedModel, capture
 from ingot.models.resolve import ModelSource
@@ -48,7 +48,9 @@ def write_hollow_artifacts(
     source = ModelSource(checkpoint.name, checkpoint)
     tuned = with_tuning(target, find_tuning(target))
     for scheme in schemes:
-        options = GraphOptions(tuned, FormatRules(SCHEMES[scheme]), cuda_compiler=tool)
+        formats = FormatRules(scheme_for(scheme, target.kind))
+        formats.check_target(target)
+        options = GraphOptions(tuned, formats, cuda_compiler=tool)
         write_hollow_artifact(checkpoint / scheme, source, captured, options)
 
 

@@ -99,7 +99,7 @@ def test_all_parts_run(prepared: Path) -> None:
     calls = parts["kernels"]["calls"]
     assert {call["name"] for call in calls} == set(KERNELS)
     assert sum(call["max_error"] is None for call in calls) == 2  # a prompt and a decoding batch
-    assert all(call[unit] > 0 for call in calls for unit in ("microseconds", "gb_s", "tflops"))
+    assert all(call[unit] > 0 for call in calls for unit in ("microseconds", "gb_s"))
 
     found = parts[model]
     assert found["graphs"] and found["weights_read_bytes"] > 0
