@@ -70,6 +70,7 @@ class Plan:
     upload_bytes: int = 1 << 30
     proves_demo: bool = True
     small_kernels: bool = False  # for emulated GPUs
+    archs: tuple[str, ...] = ()  # the GPUs that it was prepared for
 
 
 FULL = Plan(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import ingot.compile.cuda
@@ -43,7 +44,7 @@ def prepare(
         write_cases(kernels_folder(made), target, compile_source, small=small, report=report)
         write_proofs(made, target, plan, compiler, report)
         write_shapes(made, target, plan, compiler, report)
-        write_plan(made, plan)
+        write_plan(made, replace(plan, archs=target.archs))
         made.chmod(0o755)
         made.rename(folder)
     except BaseException:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
@@ -13,7 +12,7 @@ from rich.console import Console
 
 from ingot.bench.gpu_check.bounds import Results, bounds_of
 from ingot.bench.gpu_check.parts import WAYS, Runner, list_parts
-from ingot.bench.gpu_check.plan import Plan, kernels_folder, read_plan
+from ingot.bench.gpu_check.plan import Plan, read_plan
 from ingot.bench.gpu_check.table import describe, render
 from ingot.bench.gpu_kernels.load import arch_for_this_gpu
 from ingot.bench.json_file import write_json
@@ -31,8 +30,7 @@ def run_check(
     end_s = time.monotonic() + limit_s
     plan = choose_shapes(read_plan(folder), shapes)
     check_names("part", ways, WAYS)
-    archs = json.loads((kernels_folder(folder) / "cases.json").read_text("utf-8"))["archs"]
-    arch_for_this_gpu(archs)
+    arch_for_this_gpu(plan.archs)
     console = Console()
     log = out.with_suffix(".log")
     log.unlink(missing_ok=True)
@@ -50,7 +48,6 @@ def run_check(
     write_json(
         {
             "card": describe_card(),
-            "archs": archs,
             "plan": asdict(plan),
             "parts": [{**asdict(record), "ok": record.ok} for record in records],
             "bounds": [{**asdict(bound), "met": bound.met} for bound in bounds],
