@@ -44,8 +44,8 @@ def step_arguments(
     places = np.arange(count)
     slots = page_table[0, places // toy.PAGE] * toy.PAGE + places % toy.PAGE
     arrays = [tokens, places, slots, page_table, [0, count], [count], rows]
-    pools = [aligned_zeros((num_pages, 1, 1, toy.PAGE), np.float32)]
-    pools.append(aligned_zeros((num_pages, 1, toy.PAGE, 1), np.float32))
+    pools = [aligned_zeros((num_pages, 1, toy.PAGE), np.float32)]
+    pools.append(aligned_zeros((num_pages, toy.PAGE, 1), np.float32))
     weights = aligned_zeros((toy.VOCAB, toy.VOCAB), np.float32)
     weights[:] = toy.toy_weights()
     inputs = HostMemory().lend([np.array(array, np.int32) for array in arrays])
