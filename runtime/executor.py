@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Sequence as Seq
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +20,15 @@ from ingot.runtime.cuda.buckets import bucket_for
 from ingot.runtime.cuda.graph import DecodeGraphs
 from ingot.runtime.cuda.upload import OnProgress
 from ingot.runtime.ffi import tvm_ffi
-from ingot.runtime.sampling import Drawn, PenaltyInputs, SamplingInputs, Wishes
+from ingot.runtime.outputs import TokenLogprob
+from ingot.runtime.sampling import (
+    Drawn,
+    PenaltyInputs,
+    SamplingInputs,
+    Wishes,
+    rank_rows,
+    read_ranked,
+)
 from ingot.runtime.step_inputs import StepInputs
 from ingot.runtime.vm import HostMemory, VirtualMachine, as_array
 from ingot.runtime.workspace import Workspace
@@ -51,11 +59,11 @@ class Executor(Protocol):
         """As `step`, but the hidden states that the logits would be made of, `[m, width]`, on the
         host. Valid until the next call."""
 
-    def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
+    def copy_pages(self, copies: Seq[tuple[int, int]]) -> None:
         """Copy K and V of all layers from each (source, destination) page to the other."""
 
-    def read_row(self, logits: Any, row: int) -> NDArray[np.float32]:
-        """Copy one row of logits to the host."""
+    def keep(self, logits: Any, wishes: Wishes) -> Any:
+        """What `rank` needs of the logits, which are then changed as is wished."""
 
     def penalize(self, logits: Any, penalties: PenaltyInputs) -> None:
         """Change the logits in place."""
@@ -66,31 +74,31 @@ class Executor(Protocol):
     def sample(self, logits: Any, sampling: SamplingInputs) -> list[int]:
         """Choose one token for each row."""
 
+    def rank(self, kept: Any, tokens: Seq[int], wishes: Wishes) -> list[TokenLogprob | None]:
+        """The probability of each row's token, and the likeliest tokens, where it is asked for."""
+
 
 class Memory(Protocol):
     """Where the tensors of compiled code live: the host's memory or a GPU's."""
 
-    def empty_all(self, kinds: Sequence[tuple[tuple[int, ...], DTypeLike]]) -> list[Any]:
+    def empty_all(self, kinds: Seq[tuple[tuple[int, ...], DTypeLike]]) -> list[Any]:
         """Tensors of these shapes and types that hold anything, to be kept for long."""
 
     def hold(self, array: NDArray[Any]) -> Any:
         """An array as a tensor, to be kept for long."""
 
     def hold_all(
-        self, arrays: Sequence[NDArray[Any]], on_progress: OnProgress | None = None
+        self, arrays: Seq[NDArray[Any]], on_progress: OnProgress | None = None
     ) -> list[Any]:
         """Many arrays as tensors, to be kept for long."""
 
-    def lend(self, arrays: Sequence[NDArray[Any]]) -> list[Any]:
+    def lend(self, arrays: Seq[NDArray[Any]]) -> list[Any]:
         """Small arrays as tensors, for one call."""
 
     def read(self, tensor: Any) -> NDArray[Any]:
         """A tensor as an array on the host."""
 
-    def read_row(self, tensor: Any, row: int) -> NDArray[Any]:
-        """A copy of one row on the host."""
-
-    def copy_rows(self, tensor: Any, copies: Sequence[tuple[int, int]]) -> None:
+    def copy_rows(self, tensor: Any, copies: Seq[tuple[int, int]]) -> None:
         """Overwrite each second row with the first, in place."""
 
 
@@ -181,7 +189,7 @@ class CompiledExecutor:
             self._graphs.forget()
         return self.vm.call(function, *self.arguments(function, inputs))
 
-    def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
+    def copy_pages(self, copies: Seq[tuple[int, int]]) -> None:
         if self._graphs is not None:
             self._graphs.forget()
         for number, slot in enumerate(self._kv_slots):
@@ -193,8 +201,10 @@ class CompiledExecutor:
             for pool in self._pools[2 * number : 2 * number + 2]:
                 self._memory.copy_rows(pool, slabs)
 
-    def read_row(self, logits: Any, row: int) -> NDArray[np.float32]:
-        return self._memory.read_row(logits, row)
+    def keep(self, logits: Any, wishes: Wishes) -> Any:
+        if isinstance(self._memory, CudaMemory):
+            return self._memory.copy(logits) if wishes.changes_logits else logits
+        return as_array(logits)[wishes.asked_rows]
 
     def penalize(self, logits: Any, penalties: PenaltyInputs) -> None:
         self.vm.call(self._functions.penalize, logits, *self._lend(penalties))
@@ -219,6 +229,14 @@ class CompiledExecutor:
         tokens = self.vm.call(function, logits, *self._lend(sampling), *views)
         chosen: list[int] = self._memory.read(tokens).tolist()
         return chosen
+
+    def rank(self, kept: Any, tokens: Seq[int], wishes: Wishes) -> list[TokenLogprob | None]:
+        if self._functions.logprobs is None:
+            return rank_rows(kept, tokens, wishes)
+        assert wishes.num_top is not None
+        arguments = self._memory.lend([np.array(tokens, np.int32), wishes.num_top])
+        found = self.vm.call(self._functions.logprobs, kept, *arguments)
+        return read_ranked(self._memory.read(found), tokens, wishes, kept.shape[1])
 
     def _lend(self, inputs: PenaltyInputs | SamplingInputs) -> list[Any]:
         """A record's arrays, in the order of its fields."""

@@ -14,7 +14,6 @@ from ingot.runtime.sampling import (
     Wishes,
     build_sampling,
     find_wishes,
-    token_logprob,
 )
 from ingot.runtime.scheduler import ScheduledChunk
 from ingot.runtime.step_inputs import StepInputs
@@ -57,21 +56,19 @@ class Sampler:
         self, inputs: StepInputs, rows: Seq[LogitRow], sampling: SamplingInputs, wishes: Wishes
     ) -> Drawn:
         logits = self._executor.step(inputs)
-        asked: list[tuple[int, int]] = []
-        if wishes.num_top is not None:
-            asked = [(row, num) for row, num in enumerate(wishes.num_top.tolist()) if num >= 0]
-        # Copied first: penalties change the logits in place.
-        raw = [self._executor.read_row(logits, place) for place, _ in asked]
+        kept = None if wishes.num_top is None else self._executor.keep(logits, wishes)
         if wishes.penalties is not None:
             self._executor.penalize(logits, wishes.penalties)
         if wishes.masks is not None:
             self._executor.mask(logits, wishes.masks())
         tokens = self._executor.sample(logits, sampling)
-        logprobs: list[TokenLogprob | None] = [None] * len(rows)
-        for row, (place, num_top) in zip(raw, asked, strict=True):
-            known = rows[place].prompt_token
-            logprobs[place] = token_logprob(row, tokens[place] if known is None else known, num_top)
-        return Drawn(tokens, logprobs)
+        if wishes.num_top is None:
+            return Drawn(tokens, [None] * len(rows))
+        known = [
+            token if row.prompt_token is None else row.prompt_token
+            for token, row in zip(tokens, rows, strict=True)
+        ]
+        return Drawn(tokens, self._executor.rank(kept, known, wishes))
 
 
 def choose_rows(chunks: Seq[ScheduledChunk]) -> tuple[list[LogitRow], list[int]]:

@@ -81,6 +81,11 @@ class Wishes:
     def changes_logits(self) -> bool:
         return self.penalties is not None or self.masks is not None
 
+    @property
+    def asked_rows(self) -> list[int]:
+        """Those whose probabilities are asked for."""
+        return [] if self.num_top is None else np.flatnonzero(self.num_top >= 0).tolist()
+
 
 class Drawn(NamedTuple):
     """A token for each row of logits, and its probability where that was asked for."""
@@ -188,10 +193,28 @@ def token_logprob(logits: NDArray[np.float32], token: int, num_top: int) -> Toke
     return TokenLogprob(token, float(logprobs[token]), pairs)
 
 
-def ranked_logprob(fields: NDArray[np.float64], token: int, num_top: int) -> TokenLogprob:
-    """The same of a row of `logprobs`."""
-    total = fields[LOG_TOTAL]
-    logprobs = (fields[TOP_LOGITS : TOP_LOGITS + num_top] - total).tolist()
-    tokens = fields[TOP_TOKENS : TOP_TOKENS + num_top].astype(int).tolist()
-    pairs = tuple(zip(tokens, logprobs, strict=True))
-    return TokenLogprob(token, float(fields[CHOSEN] - total), pairs)
+def rank_rows(
+    kept: NDArray[np.float32], tokens: Seq[int], wishes: Wishes
+) -> list[TokenLogprob | None]:
+    """The probability of each row's token where it is asked for. `kept` are the rows that ask."""
+    logprobs: list[TokenLogprob | None] = [None] * len(tokens)
+    for logits, row in zip(kept, wishes.asked_rows, strict=True):
+        assert wishes.num_top is not None
+        logprobs[row] = token_logprob(logits, tokens[row], int(wishes.num_top[row]))
+    return logprobs
+
+
+def read_ranked(
+    found: NDArray[np.float64], tokens: Seq[int], wishes: Wishes, vocab_size: int
+) -> list[TokenLogprob | None]:
+    """The same of what `logprobs` found in rows of logits."""
+    logprobs: list[TokenLogprob | None] = [None] * len(tokens)
+    for row in wishes.asked_rows:
+        assert wishes.num_top is not None
+        fields, num_top = found[row], min(int(wishes.num_top[row]), vocab_size)
+        total = fields[LOG_TOTAL]
+        top = (fields[TOP_LOGITS : TOP_LOGITS + num_top] - total).tolist()
+        top_tokens = fields[TOP_TOKENS : TOP_TOKENS + num_top].astype(int).tolist()
+        pairs = tuple(zip(top_tokens, top, strict=True))
+        logprobs[row] = TokenLogprob(tokens[row], float(fields[CHOSEN] - total), pairs)
+    return logprobs

@@ -178,9 +178,6 @@ class HostMemory:
     def read(self, tensor: Any) -> NDArray[Any]:
         return as_array(tensor)
 
-    def read_row(self, tensor: Any, row: int) -> NDArray[Any]:
-        return np.array(as_array(tensor)[row])
-
     def copy_rows(self, tensor: Any, copies: Sequence[tuple[int, int]]) -> None:
         array = as_array(tensor)
         for source, destination in copies:

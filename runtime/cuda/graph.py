@@ -138,8 +138,8 @@ class DecodeGraphs:
         decode.to_tokens.graph.launch(stream)
         source, num_bytes = decode.to_tokens.result.data_ptr(), TOKEN_BYTES * num_tokens
         copy_async(self._tokens.pointer, source, num_bytes, DEVICE_TO_HOST, stream)
-        num_top = None if wishes is None else wishes.num_top
-        if num_top is not None:
+        is_ranked = wishes is not None and wishes.num_top is not None
+        if is_ranked:
             ranked = self._find_ranked(decode)
             ranked.graph.launch(stream)
             self._wish_buffers.bring(ranked.result, num_tokens, stream)
@@ -153,9 +153,9 @@ class DecodeGraphs:
         if following is not None:
             self._ahead = decode, replace(following, token_ids=tokens)
         chosen = tokens.tolist()
-        if num_top is None:
+        if wishes is None or not is_ranked:
             return Drawn(chosen, [None] * num_tokens)
-        return Drawn(chosen, self._wish_buffers.read(chosen, num_top.tolist()))
+        return Drawn(chosen, self._wish_buffers.read(chosen, wishes))
 
     def _launch_changes(self, decode: _Decode, wishes: Wishes, num_tokens: int) -> None:
         """Put on the stream what comes between logits and tokens."""

@@ -25,7 +25,7 @@ from ingot.runtime.cuda.driver import (
 )
 from ingot.runtime.cuda.packed import DeviceView, PackedBuffer, lay_out
 from ingot.runtime.outputs import TokenLogprob
-from ingot.runtime.sampling import NUM_RANKED_FIELDS, PenaltyInputs, Wishes, ranked_logprob
+from ingot.runtime.sampling import NUM_RANKED_FIELDS, PenaltyInputs, Wishes, read_ranked
 
 MAX_ROWS = BATCHES[-1]
 # Tokens that penalties and biases list, of all rows together: 4,096 a row where there are 64. They
@@ -139,10 +139,7 @@ class WishBuffers:
         num_bytes = num_rows * NUM_RANKED_FIELDS * FIELD.itemsize
         copy_async(self._found.pointer, found.data_ptr(), num_bytes, DEVICE_TO_HOST, stream)
 
-    def read(self, tokens: list[int], num_top: list[int]) -> list[TokenLogprob | None]:
+    def read(self, tokens: list[int], wishes: Wishes) -> list[TokenLogprob | None]:
         """The probabilities of these tokens, once what was brought is there."""
-        rows = self._found.array.view(FIELD).reshape(MAX_ROWS, NUM_RANKED_FIELDS)
-        return [
-            None if num < 0 else ranked_logprob(row, token, min(num, self._vocab_size))
-            for row, token, num in zip(rows, tokens, num_top, strict=False)
-        ]
+        found = self._found.array.view(FIELD).reshape(MAX_ROWS, NUM_RANKED_FIELDS)
+        return read_ranked(found, tokens, wishes, self._vocab_size)

@@ -143,6 +143,7 @@ def test_wishes_are_graphs_of_their_own(emulated: tuple[Path, Path]) -> None:
     }
     for name, case in graphs.items():
         assert case["tokens"] == one_by_one[name]["tokens"], name
+        # Worked out on the host there.
         ours, theirs = (np.array(run[name]["logprobs"]) for run in (graphs, one_by_one))
         np.testing.assert_allclose(ours, theirs, atol=1e-6, rtol=0)
         if name in expected:

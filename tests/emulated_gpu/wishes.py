@@ -1,7 +1,8 @@
 """`wishes.py ARTIFACT`: decode with penalties, masks and log-probabilities, emulating a GPU.
 
 Prints as JSON, for each case, the tokens and log-probabilities of each request, what each step
-asked of the GPU, and how many steps listed too many tokens for graphs.
+asked of the GPU, and how many steps listed too many tokens for graphs. Without graphs the
+probabilities are worked out on the host.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import sys
 from typing import Any
 
 from ingot import Engine, SamplingParams
+from ingot.environment import read_variable
 from ingot.runtime.constraints import Regex
 from ingot.runtime.cuda import graph
+from ingot.runtime.outputs import TokenLogprob
+from ingot.runtime.sampling import Wishes, rank_rows
 from tests.emulated_gpu.counts import read_counts
 
 PENALIZED = {
@@ -28,7 +32,7 @@ PLAIN = {"ignore_eos": True}
 CASES: dict[str, list[dict[str, Any]]] = {
     "penalties": [{**PENALIZED, **PLAIN}, {**DRAWN, **PLAIN}],
     "masks": [CONSTRAINED, PLAIN, {**CONSTRAINED, **DRAWN}],
-    "logprobs": [{"logprobs": 3, **DRAWN, **PLAIN}, PLAIN],
+    "logprobs": [{"logprobs": 3, "prompt_logprobs": 2, **DRAWN, **PLAIN}, PLAIN],
     "all": [
         {**PENALIZED, **CONSTRAINED, "logprobs": 20},
         PLAIN,
@@ -39,9 +43,18 @@ CASES: dict[str, list[dict[str, Any]]] = {
 NUM_TOKENS = 7
 
 
+def rank_on_the_host(executor: Any) -> None:
+    def rank(kept: Any, tokens: list[int], wishes: Wishes) -> list[TokenLogprob | None]:
+        return rank_rows(executor._memory.read(kept)[wishes.asked_rows], tokens, wishes)
+
+    executor.rank = rank
+
+
 def main(artifact: str) -> None:
     cases: dict[str, Any] = {}
     with Engine(artifact, num_pages=16, max_sequences=4) as engine:
+        if not read_variable("INGOT_CUDA_GRAPHS"):
+            rank_on_the_host(engine._open().executor)
         for name, requests in CASES.items():
             if name == "too many":
                 graph.MAX_LISTED = 3
@@ -55,7 +68,7 @@ def main(artifact: str) -> None:
                 before = read_counts()
                 for chunk in engine.step():
                     tokens.setdefault(chunk.request_id, []).extend(chunk.token_ids)
-                    for it in chunk.logprobs:
+                    for it in (*chunk.prompt_logprobs, *chunk.logprobs):
                         logprobs += [(it.token_id, it.logprob), *it.top]
                 steps.append((read_counts() - before).values())
             misses = engine.counters.num_graph_misses

@@ -15,7 +15,8 @@ import pytest
 from ingot.runtime.artifact import Artifact, Machine
 from ingot.runtime.constraints.masks import Masks, mask_logits
 from ingot.runtime.engine import Engine
-from ingot.runtime.sampling import Drawn, PenaltyInputs, SamplingInputs, Wishes
+from ingot.runtime.outputs import TokenLogprob
+from ingot.runtime.sampling import Drawn, PenaltyInputs, SamplingInputs, Wishes, rank_rows
 from ingot.runtime.step_inputs import StepInputs
 
 BUILDER = Path(__file__).with_name("toy_artifact.py")
@@ -128,8 +129,13 @@ class FakeExecutor:
             self.pool[destination] = self.pool[source]
             self.history[destination] = self.history[source]
 
-    def read_row(self, logits: np.ndarray, row: int) -> np.ndarray:
-        return logits[row].copy()
+    def keep(self, logits: np.ndarray, wishes: Wishes) -> np.ndarray:
+        return logits[wishes.asked_rows]
+
+    def rank(
+        self, kept: np.ndarray, tokens: Sequence[int], wishes: Wishes
+    ) -> list[TokenLogprob | None]:
+        return rank_rows(kept, tokens, wishes)
 
     def penalize(self, logits: np.ndarray, inputs: PenaltyInputs) -> None:
         for row in range(len(logits)):

@@ -11,6 +11,7 @@ from ingot.runtime.artifact import load_artifact
 from ingot.runtime.executor import CompiledExecutor
 from ingot.runtime.sampling import PenaltyInputs, SamplingInputs
 from ingot.runtime.step_inputs import StepInputs
+from ingot.runtime.vm import as_array
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_step(executor: CompiledExecutor, toy: ModuleType) -> None:
     logits = executor.step(two_prompts())
     for row, tokens in enumerate(([3, 1, 4], [9])):
         np.testing.assert_allclose(
-            executor.read_row(logits, row), toy.toy_logits(tokens), rtol=1e-5, atol=1e-5
+            as_array(logits)[row], toy.toy_logits(tokens), rtol=1e-5, atol=1e-5
         )
 
 
@@ -60,7 +61,7 @@ def test_trace(executor: CompiledExecutor, toy: ModuleType) -> None:
 
 def test_penalize_changes_the_logits_in_place(executor: CompiledExecutor) -> None:
     logits = executor.step(two_prompts())
-    before = executor.read_row(logits, 1)
+    before = as_array(logits)[1].copy()
     executor.penalize(
         logits,
         PenaltyInputs(
@@ -77,7 +78,7 @@ def test_penalize_changes_the_logits_in_place(executor: CompiledExecutor) -> Non
     expected = before.copy()
     expected[9] = (before[9] / 2 if before[9] > 0 else before[9] * 2) + 2
     expected[5] = before[5] - 0.5 - 0.75
-    np.testing.assert_allclose(executor.read_row(logits, 1), expected, rtol=1e-6)
+    np.testing.assert_allclose(as_array(logits)[1], expected, rtol=1e-6)
 
 
 def test_sample(executor: CompiledExecutor, toy: ModuleType) -> None:
