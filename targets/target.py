@@ -50,8 +50,9 @@ class Target:
     memory_gb_s: int = 0
     bf16_tflops: int = 0
     fp8_tflops: int = 0  # 0 where it has none
-    # One a kernel: tiles of 8 rows of x, warps across features and along inputs, inputs staged
-    matmul_few_rows: tuple[tuple[int, int, int, int], ...] = ()
+    # One a kernel: tiles of 8 rows of x, warps across features and along inputs, inputs of x in
+    # shared memory, stages of weights there
+    matmul_few_rows: tuple[tuple[int, int, int, int, int], ...] = ()
     matmul_many_rows: str = "mma"  # what more rows are multiplied with: "mma" or "wgmma"
 
     def __post_init__(self) -> None:

@@ -28,9 +28,11 @@ CUDA_PARAMETERS: dict[str, str] = {
     "attention_split_rows": "rows up to which the context is split over blocks",
     "attention_stages": "pages of one attention block that are in shared memory, at most",
     "attention_warps": "warps, of 16 rows each, of an attention block that walks its whole context",
-    "matmul_8_rows": "up to 8 rows: warps across features, warps along inputs, inputs staged",
+    "matmul_8_rows": "up to 8 rows: warps across features, warps along inputs, inputs of x and "
+    "stages of weights in shared memory",
     "matmul_16_rows": "the same up to 16 rows",
     "matmul_64_rows": "the same up to 64 rows",
+    "matmul_enough_blocks": "blocks up to which those of few rows share a tile's inputs",
     "matmul_most_few_rows": "rows up to which a matmul reads each weight once, into registers",
     "matmul_stages": "steps of a matmul of many rows that are in shared memory, at most",
     "matmul_tile": "rows and features of one block of a matmul of many rows",

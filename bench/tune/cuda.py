@@ -15,7 +15,11 @@ from ingot.bench.profile.case import Case, decode, prefill
 from ingot.bench.tune.cuda_timing import cuda_timing
 from ingot.bench.tune.trial import Bench, Call, Tunable, attention_call, linear_call, random_array
 from ingot.compile.cuda import Compile
-from ingot.compile.kernels.matmul.cuda import MOST_FEW_ROWS, few_rows_parameter
+from ingot.compile.kernels.matmul.cuda import (
+    MOST_FEW_ROWS,
+    enough_blocks,
+    few_rows_parameter,
+)
 from ingot.compile.kernels.matmul.cuda_many_rows import MAX_STAGES, TILE
 from ingot.compile.kernels.matmul.spec import LinearSpec, has_tensor_layout
 from ingot.compile.kernels.paged_attention import cuda as attention_kernel
@@ -28,11 +32,12 @@ from ingot.targets.target import Size
 PROMPT_TOKENS = 2048
 LONG_CONTEXT, SHORT_CONTEXT = 4096, 512
 
-# By the tiles of 8 rows: warps across features, warps along inputs, inputs staged.
+# By the tiles of 8 rows: warps across features, warps along inputs, inputs of x and stages of
+# weights in shared memory.
 FEW_ROWS: dict[int, tuple[Size, ...]] = {
-    1: ((1, 4, 1024), (1, 8, 2048), (1, 16, 2048), (2, 4, 1024), (2, 8, 1024), (4, 2, 1024)),
-    2: ((1, 8, 1024), (1, 4, 512), (2, 8, 1024), (4, 2, 512), (4, 4, 512)),
-    8: ((2, 2, 256), (4, 1, 256), (8, 1, 256), (8, 1, 128), (8, 2, 256)),
+    1: ((1, 8, 1024, 4), (1, 8, 1024, 6), (2, 4, 1024, 3), (2, 8, 1024, 4), (4, 2, 1024, 4)),
+    2: ((2, 4, 512, 4), (4, 2, 512, 3), (4, 4, 512, 4), (8, 1, 512, 4)),
+    8: ((4, 1, 256, 4), (4, 2, 256, 4), (8, 1, 128, 4), (8, 1, 256, 3), (16, 1, 256, 3)),
 }
 """Candidates beside the guesses in the target's table."""
 
@@ -76,7 +81,9 @@ def linear_tunables(
         rows = (1, COLUMNS) if row_tiles == 1 else (row_tiles * COLUMNS,)
         name, candidates = few_rows_parameter(row_tiles), FEW_ROWS.get(row_tiles, ())
         found.append(Tunable(name, tuple(guess), candidates, calls(*rows)))
+    enough, more = enough_blocks(replace(target, tuned=())), target.multiprocessors
     found += [
+        Tunable("matmul_enough_blocks", enough, (1, more, 3 * more), calls(1, 16, 64)),
         Tunable("matmul_most_few_rows", MOST_FEW_ROWS, (16, 32), calls(32, 64)),
         Tunable("matmul_stages", MAX_STAGES, (2, 4), calls(prompt_tokens)),
     ]

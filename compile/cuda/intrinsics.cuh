@@ -9,10 +9,10 @@
 
 #define INGOT_DEVICE static __device__ __forceinline__
 
-// Global memory that is read once: it does not displace what the cache holds.
-INGOT_DEVICE void ingot_load16(unsigned *to, const void *from) {
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+// Four inputs that other blocks read as well.
+INGOT_DEVICE void ingot_load_inputs(float *to, const void *from) {
+  asm volatile("ld.global.nc.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(to[0]), "=f"(to[1]), "=f"(to[2]), "=f"(to[3])
                : "l"(__cvta_generic_to_global(from)));
 }
 
@@ -32,18 +32,42 @@ INGOT_DEVICE void ingot_load_shared16(unsigned *to, const void *from) {
                : "r"((unsigned)__cvta_generic_to_shared(from)) : "memory");
 }
 
+INGOT_DEVICE void ingot_load_shared8(unsigned *to, const void *from) {
+  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];"
+               : "=r"(to[0]), "=r"(to[1]) : "r"((unsigned)__cvta_generic_to_shared(from)) : "memory");
+}
+
+INGOT_DEVICE void ingot_load_shared4(unsigned *to, const void *from) {
+  asm volatile("ld.shared.u32 %0, [%1];"
+               : "=r"(to[0]) : "r"((unsigned)__cvta_generic_to_shared(from)) : "memory");
+}
+
+INGOT_DEVICE void ingot_store_shared8(void *to, unsigned first, unsigned second) {
+  asm volatile("st.shared.v2.u32 [%0], {%1, %2};"
+               :: "r"((unsigned)__cvta_generic_to_shared(to)), "r"(first), "r"(second) : "memory");
+}
+
 INGOT_DEVICE void ingot_store_shared16(void *to, const unsigned *from) {
   *(uint4 *)to = make_uint4(from[0], from[1], from[2], from[3]);
 }
 
 INGOT_DEVICE void ingot_clear_shared16(void *to) { *(uint4 *)to = make_uint4(0, 0, 0, 0); }
 
-// 16 bytes from global to shared memory while the thread goes on.
+// 16 bytes from global to shared memory while the thread goes on; those pass by the first-level cache.
 INGOT_DEVICE void ingot_copy_async16(void *shared, const void *from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
                :: "r"((unsigned)__cvta_generic_to_shared(shared)),
                   "l"(__cvta_generic_to_global(from)) : "memory");
 }
+
+#define INGOT_COPY_ASYNC(bytes)                                                                    \
+  INGOT_DEVICE void ingot_copy_async##bytes(void *shared, const void *from) {                      \
+    asm volatile("cp.async.ca.shared.global [%0], [%1], " #bytes ";"                               \
+                 :: "r"((unsigned)__cvta_generic_to_shared(shared)),                               \
+                    "l"(__cvta_generic_to_global(from)) : "memory");                               \
+  }
+INGOT_COPY_ASYNC(4)
+INGOT_COPY_ASYNC(8)
 
 INGOT_DEVICE void ingot_commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
@@ -167,6 +191,18 @@ INGOT_DEVICE int ingot_is_last(unsigned *counter, int blocks) {
   const bool is_last = atomicAdd(counter, 1u) == (unsigned)blocks - 1;
   __threadfence();
   return is_last;
+}
+
+// The same for a tile of a matmul, whose counter is the kernels' own and is zero again afterwards.
+static __device__ unsigned ingot_arrived[1024];
+
+INGOT_DEVICE int ingot_is_last_of_tile(int tile, int blocks) {
+  unsigned before;
+  asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"  // wraps behind the last block's
+               : "=r"(before)
+               : "l"(__cvta_generic_to_global(&ingot_arrived[tile])), "r"((unsigned)blocks - 1)
+               : "memory");
+  return before == (unsigned)blocks - 1;
 }
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL

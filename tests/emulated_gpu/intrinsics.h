@@ -7,7 +7,7 @@
 struct Operands { unsigned a[4], b[2]; const void *row; };
 static Operands operands[MAX_THREADS];
 
-struct Copy { void *to; unsigned value[4]; };
+struct Copy { void *to; unsigned value[4]; int bytes; };
 static std::vector<std::vector<Copy>> copies[MAX_THREADS];
 
 static void ingot_load16(unsigned *to, const void *from) {
@@ -22,19 +22,33 @@ static void ingot_load4(unsigned *to, const void *from) {
   if ((uintptr_t)from % 4) { fprintf(stderr, "emulated GPU: a misaligned load of 4 bytes\n"); abort(); }
   memcpy(to, from, 4);
 }
+static void ingot_load_inputs(float *to, const void *from) { ingot_load16((unsigned *)to, from); }
 static void ingot_load_shared16(unsigned *to, const void *from) { ingot_load16(to, from); }
+static void ingot_load_shared8(unsigned *to, const void *from) { ingot_load8(to, from); }
+static void ingot_load_shared4(unsigned *to, const void *from) { ingot_load4(to, from); }
 
+static void ingot_store_shared8(void *to, unsigned first, unsigned second) {
+  if ((uintptr_t)to % 8) { fprintf(stderr, "emulated GPU: a misaligned store of 8 bytes\n"); abort(); }
+  const unsigned words[2] = {first, second};
+  memcpy(to, words, 8);
+}
 static void ingot_store_shared16(void *to, const unsigned *from) { memcpy(to, from, 16); }
 static void ingot_clear_shared16(void *to) { memset(to, 0, 16); }
 
-static void ingot_copy_async16(void *shared, const void *from) {
-  Copy copy = {shared, {0, 0, 0, 0}};
-  if ((uintptr_t)shared % 16) { fprintf(stderr, "emulated GPU: a misaligned copy\n"); abort(); }
-  ingot_load16(copy.value, from);
+template <int bytes> static void copy_async(void *shared, const void *from) {
+  Copy copy = {shared, {0, 0, 0, 0}, bytes};
+  if ((uintptr_t)shared % bytes || (uintptr_t)from % bytes) {
+    fprintf(stderr, "emulated GPU: a misaligned copy of %d bytes\n", bytes);
+    abort();
+  }
+  memcpy(copy.value, from, bytes);
   auto &groups = copies[current];
   if (groups.empty()) groups.emplace_back();
   groups.back().push_back(copy);
 }
+#define ingot_copy_async16 copy_async<16>
+#define ingot_copy_async8 copy_async<8>
+#define ingot_copy_async4 copy_async<4>
 static void ingot_commit_copies() {
   if (copies[current].empty()) copies[current].emplace_back();
   copies[current].emplace_back();
@@ -42,7 +56,7 @@ static void ingot_commit_copies() {
 template <size_t pending> static void ingot_wait_copies() {
   auto &groups = copies[current]; // the last one is still open
   while (groups.size() > pending + 1) {
-    for (const Copy &copy : groups.front()) memcpy(copy.to, copy.value, 16);
+    for (const Copy &copy : groups.front()) memcpy(copy.to, copy.value, copy.bytes);
     groups.erase(groups.begin());
   }
 }
@@ -210,3 +224,10 @@ static void ingot_load_transposed(unsigned *to, const void *row) {
 static void ingot_add_shared(unsigned *sum, unsigned value) { *sum += value; }
 static void ingot_add_int64(void *sum, int64_t value) { *(int64_t *)sum += value; }
 static int ingot_is_last(unsigned *counter, int blocks) { return ++*counter == (unsigned)blocks; }
+
+static unsigned arrived[1024];
+static int ingot_is_last_of_tile(int tile, int blocks) {
+  if (++arrived[tile] < (unsigned)blocks) return 0;
+  arrived[tile] = 0;
+  return 1;
+}

@@ -33,13 +33,13 @@ def test_round_trip() -> None:
 
 
 def test_sizes_that_go_together() -> None:
-    sizes = (("attention_span", 256), ("matmul_8_rows", (2, 4, 512)))
+    sizes = (("attention_span", 256), ("matmul_8_rows", (2, 4, 512, 3)))
     tuning = Tuning("cuda:sm_90", "Some GPU", "a model", sizes)
     text = format_tuning(tuning)
-    assert "matmul_8_rows = [2, 4, 512]" in text
+    assert "matmul_8_rows = [2, 4, 512, 3]" in text
     assert parse_tuning(text, "here") == tuning
     target = with_tuning(resolve_target("cuda:sm_90"), tuning)
-    assert target.sizes("matmul_8_rows", (1, 8, 1024)) == (2, 4, 512)
+    assert target.sizes("matmul_8_rows", (1, 8, 1024, 4)) == (2, 4, 512, 3)
     assert target.sizes("matmul_16_rows", (2, 4, 512)) == (2, 4, 512)
     with pytest.raises(TargetError, match="it is one number"):
         target.size("matmul_8_rows", 1)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from tvm import tirx
 
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue
-from ingot.compile.kernels.matmul.cuda_few_rows import FewRows, FewRowsTiling, multiply_few_rows
+from ingot.compile.kernels.matmul.cuda_few_rows import FewRows, multiply_few_rows
 from ingot.compile.kernels.matmul.cuda_float8 import (
     Float8FewRows,
     multiply_float8_by_warpgroups,
@@ -23,13 +23,14 @@ from ingot.compile.kernels.matmul.cuda_float8 import (
 from ingot.compile.kernels.matmul.cuda_inputs import Inputs, Norm, sum_squares
 from ingot.compile.kernels.matmul.cuda_many_rows import multiply_many_rows
 from ingot.compile.kernels.matmul.cuda_plain import SMALL_ROWS, multiply_plain
+from ingot.compile.kernels.matmul.cuda_tiling import FewRowsTiling
 from ingot.compile.kernels.matmul.cuda_warpgroup import multiply_by_warpgroups
 from ingot.compile.kernels.matmul.cuda_weights import Weights
 from ingot.compile.kernels.matmul.element import element
 from ingot.compile.kernels.matmul.spec import SQUARES_RUN, LinearSpec, layout, packed_tensors
 from ingot.compile.kernels.tensor_core import COLUMNS
 from ingot.compile.kernels.vector_ir import Expr, T, count, index, kernel, otherwise_if
-from ingot.targets import Target
+from ingot.targets import Target, TargetError
 
 MOST_FEW_ROWS = 64  # where nothing was measured
 MANY_ROWS = {
@@ -78,10 +79,13 @@ def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
             epilogue = Epilogue(Weights.of(spec, target, packed), n, bias, out, residual, sums)
             is_float8 = epilogue.weights.dtype == "float8"
             few_rows = Float8FewRows if is_float8 else FewRows
+            enough = enough_blocks(target)
             choices: list[tuple[int, Callable[[], None]]] = [
                 (
                     tiling.row_tiles * COLUMNS,
-                    lambda tiling=tiling: multiply_few_rows(few_rows, tiling, inputs, epilogue),  # type: ignore[misc]
+                    lambda tiling=tiling: multiply_few_rows(  # type: ignore[misc]
+                        few_rows, tiling, enough, inputs, epilogue
+                    ),
                 )
                 for tiling in few_rows_tilings(target)
             ]
@@ -106,7 +110,20 @@ def few_rows_tilings(target: Target) -> tuple[FewRowsTiling, ...]:
         if not found or found[-1].row_tiles < most_tiles:
             sizes = target.sizes(few_rows_parameter(row_tiles), tuple(guess))
             found.append(FewRowsTiling(min(row_tiles, most_tiles), *sizes))
+    for tiling in found:
+        if tiling.shared_bytes > target.shared_memory_bytes:
+            raise TargetError(
+                f"a matmul of few rows can't have {tiling.stages} stages of weights for "
+                f"{tiling.threads} threads: they take {tiling.shared_bytes} bytes of shared memory "
+                f"with the inputs, and a block of {target.name} has {target.shared_memory_bytes}"
+            )
     return tuple(found)
+
+
+def enough_blocks(target: Target) -> int:
+    """Where nothing was measured, inputs are shared by several blocks if tiles of features leave
+    more than a quarter of the multiprocessors without one."""
+    return target.size("matmul_enough_blocks", target.multiprocessors * 3 // 2)
 
 
 def few_rows_parameter(row_tiles: int) -> str:

@@ -2,20 +2,23 @@
 
 A block computes out[0:n, 16 * across features]; a warp 16 features, as the rows of a matrix
 instruction, by all rows of x, as its columns, 8 at a time. The `along` warps of the same features
-share the inputs and add up in shared memory at the end. x goes through shared memory in 16 bits,
-`chunk` inputs at a time; weights go straight from memory to registers and are widened there.
+share the inputs and add up in shared memory at the end; blocks share them as well where there are
+too few features (`cuda_splits.py`). x goes through shared memory in 16 bits, `chunk` inputs at a
+time. So do weights, packed and through `stages` of a warp's own: each lane copies in the background
+what it reads itself, which needs no barrier, and as much is on its way while x is exchanged.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tvm import tirx
 
-from ingot.compile.kernels.cuda_ir import WARP, barrier, launch, let, shared, strided
+from ingot.compile.kernels.cuda_ir import WARP, Local, barrier, launch, let, shared
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue, add_product
-from ingot.compile.kernels.matmul.cuda_inputs import Inputs
-from ingot.compile.kernels.matmul.spec import GROUP
+from ingot.compile.kernels.matmul.cuda_inputs import FOUR, Inputs
+from ingot.compile.kernels.matmul.cuda_splits import Splits
+from ingot.compile.kernels.matmul.cuda_tiling import PAIR, FewRowsTiling
 from ingot.compile.kernels.tensor_core import (
     COLUMNS,
     LANE_WORDS,
@@ -29,44 +32,7 @@ from ingot.compile.kernels.tensor_core import (
     words,
     zeros,
 )
-from ingot.compile.kernels.vector_ir import Buffer, Expr, T, index, minimum, otherwise_if
-from ingot.targets import TargetError
-
-LARGEST_LOAD = 4 * GROUP  # inputs of four lanes' 16 bytes each, of 4-bit weights
-STATIC_SHARED_BYTES, MAX_THREADS = 48 << 10, 1024  # of a block, on every GPU
-PAIR = 2  # inputs of 16 bits in a word; fewer bits take less room
-PADDING = 16  # words after a row of x, so that two rows of a warp's read are in different banks
-
-
-@dataclass(frozen=True, slots=True)
-class FewRowsTiling:
-    """`row_tiles` * 8 rows of x; `across` * `along` warps; `chunk` inputs in shared memory."""
-
-    row_tiles: int
-    across: int
-    along: int
-    chunk: int
-
-    def __post_init__(self) -> None:
-        fits = self.shared_words() * 4 <= STATIC_SHARED_BYTES and self.threads <= MAX_THREADS
-        if not fits or self.chunk % (LARGEST_LOAD * self.along):
-            raise TargetError(
-                f"a matmul of few rows can't have {self.across} x {self.along} warps and "
-                f"{self.chunk} inputs in shared memory: inputs are a multiple of {LARGEST_LOAD} "
-                f"for each warp along them, and {STATIC_SHARED_BYTES} bytes hold them"
-            )
-
-    @property
-    def threads(self) -> int:
-        return self.across * self.along * WARP
-
-    def shared_words(self, inputs_per_word: int = PAIR) -> int:
-        """x in words, and in its place at the end the sums of the warps."""
-        sums = self.threads * self.row_tiles * 4 if self.along > 1 else 0
-        return max(self.row_tiles * COLUMNS * self.row_words(inputs_per_word), sums)
-
-    def row_words(self, inputs_per_word: int = PAIR) -> int:
-        return self.chunk // inputs_per_word + PADDING
+from ingot.compile.kernels.vector_ir import Buffer, Expr, T, ceil_div, index, minimum, otherwise_if
 
 
 class FewRows:
@@ -75,44 +41,67 @@ class FewRows:
     inputs_per_word = PAIR
 
     def __init__(
-        self, tiling: FewRowsTiling, x: Inputs, epilogue: Epilogue, block: Expr, thread: Expr
+        self,
+        tiling: FewRowsTiling,
+        splits: Splits,
+        x: Inputs,
+        epilogue: Epilogue,
+        block: Expr,
+        thread: Expr,
     ) -> None:
-        self.tiling, self.epilogue, self.thread = tiling, epilogue, thread
+        self.tiling, self.splits, self.epilogue = tiling, splits, epilogue
+        self.thread = int32(thread)
         self.x = replace(x, scale=self._norm_scale)
         self.weights = weights = epilogue.weights
         self.at = Lane.of(thread)
         self.across = tirx.floordiv(self.at.warp, tiling.along)
         self.along = tirx.floormod(self.at.warp, tiling.along)
-        first = block * (ROWS * tiling.across) + index(self.across * ROWS + self.at.g)
+        self.tile, self.split = splits.place(block)
+        first = self.tile * tiling.features + index(self.across * ROWS + self.at.g)
         last = index(weights.spec.out_features - 1)
         self.first = let(first, "int64")
         self.rows = [let(minimum(self.first + 8 * half, last), "int64") for half in range(2)]
         self.row_words = tiling.row_words(self.inputs_per_word)
         self.shared_words = tiling.shared_words(self.inputs_per_word)
         self.shared = shared((self.shared_words,), "uint32")
+        self.stage_words = tiling.stage_words(weights)
+        words_of_all = tiling.stages * self.stage_words
+        self.ring = T.alloc_buffer((words_of_all,), "uint32", scope="shared.dyn")
         if x.norm is not None:
             self.norm_scales = shared((tiling.row_tiles * COLUMNS,))
         self.sums = [zeros(4) for _ in range(tiling.row_tiles)]
-        self.chunk_loads = tiling.chunk // weights.inputs_per_load
-        self.own_loads = self.chunk_loads // tiling.along
-        assert self.own_loads * tiling.along == self.chunk_loads, tiling
+        self.own_loads = tiling.chunk // weights.inputs_per_load // tiling.along
+        assert self.own_loads * tiling.along * weights.inputs_per_load == tiling.chunk, tiling
+        self.first_load = let(self.split * (splits.chunks * self.own_loads * tiling.along), "int64")
 
     def run(self) -> None:
-        chunks = -(-self.weights.loads // self.chunk_loads)
-        with strided(self.thread, self.shared_words, self.tiling.threads) as i:
-            T.buffer_store(self.shared, tirx.const(0, "uint32"), [i])
-        self.x.write_scales(self._write_norm_scale, self.thread, self.tiling.threads // WARP)
-        with T.serial(index(chunks)) as chunk:
-            loaded = [self._load(chunk, own) for own in range(self.own_loads)]
-            barrier()  # the last chunk of x has been read
-            self._stage(chunk)
+        ahead = self.tiling.stages - 1
+        for own in range(ahead):
+            self._fetch(index(own), tirx.const(own * self.stage_words, "int32"))
+        self.x.write_scales(self._write_norm_scale, index(self.thread), self.tiling.threads // WARP)
+        last = tirx.const(ahead * self.stage_words, "int32")
+        slot, free = Local(0, "int32"), Local(last, "int32")
+        with T.serial(index(self.splits.chunks)) as chunk:
+            barrier()  # the last chunk of x has been read, and the norm's scales are there
+            self._stage(self.split * self.splits.chunks + chunk)
             barrier()
-            for own, (fragments, scales) in enumerate(loaded):
-                with otherwise_if(self._exists(chunk, own)):
+            for own in range(self.own_loads):
+                number = let(chunk * self.own_loads + own, "int64")
+                emit(f"wait_copies<{ahead - 1}>")
+                fragments, scales = self._loaded(slot.value)
+                self._fetch(number + ahead, free.value)
+                free.set(slot.value)
+                after = slot.value + self.stage_words
+                slot.set(tirx.Select(slot.value == last, tirx.const(0, "int32"), after))
+                with otherwise_if(self._exists(number)):
                     self._multiply(own, fragments, scales)
         if self.tiling.along > 1:
             barrier()
             self._add_up()
+        place = (self.across * WARP + self.at.lane, self.along == 0)
+        self.splits.finish(self.tile, self.split, self.thread, place, self.sums, self._store)
+
+    def _store(self) -> None:
         with otherwise_if(self.along == 0):
             self.epilogue.store(self.first, self._own_sums())
 
@@ -127,42 +116,85 @@ class FewRows:
         """The row, in words that tell TVM how many there may be."""
         return tirx.floormod(int32(row), self.tiling.row_tiles * COLUMNS)
 
-    def _load_number(self, own: int) -> Expr:
-        """Which load of a chunk it is: neighbours belong to different warps."""
-        return self.along + own * self.tiling.along
+    def _load(self, number: Expr) -> Expr:
+        """Where in the weights' rows a load of this warp is; neighbours are different warps'."""
+        return self.first_load + number * self.tiling.along + index(self.along)
 
-    def _exists(self, chunk: Expr, own: int) -> Expr:
-        return chunk * self.chunk_loads + index(self._load_number(own)) < self.weights.loads
+    def _exists(self, number: Expr) -> Expr:
+        return self._load(number) < self.weights.loads
 
-    def _load(self, chunk: Expr, own: int) -> tuple[list[Buffer], list[Buffer]]:
-        """A lane's 16 bytes of both its rows, and their scales."""
-        fragments = [words(LANE_WORDS) for _ in range(2)]
-        scales: list[Buffer] = []
-        last = index(self.weights.loads - 1)
-        number = chunk * self.chunk_loads + index(self._load_number(own))
-        number = let(minimum(number, last), "int64")
-        for fragment, row in zip(fragments, self.rows, strict=True):
-            emit("load16", pointer(fragment, 0), self.weights.pointer(row, number, self.at.t))
-        if self.weights.has_group_scales:
-            scales = [self.weights.load_scales(row, number) for row in self.rows]
+    def _fetch(self, number: Expr, slot: Expr) -> None:
+        """Start to copy a lane's 16 bytes of both its features, and their scales, to a stage. A
+        group of copies ends in any case: the waits count groups."""
+        share = self.splits.chunks * self.own_loads
+        with otherwise_if(tirx.And(number < share, self._exists(number))):
+            load = let(self._load(number), "int64")
+            for half, row in enumerate(self.rows):
+                place = pointer(self.ring, self._ring_place(slot, half))
+                emit("copy_async16", place, self.weights.pointer(row, load, self.at.t))
+                if self.weights.scale_words:
+                    place = pointer(self.ring, self._ring_place(slot, half, scales=True))
+                    name = f"copy_async{4 * self.weights.scale_words}"
+                    emit(name, place, self.weights.scale_pointer(row, load))
+        emit("commit_copies")
+
+    def _ring_place(self, slot: Expr, half: int, *, scales: bool = False) -> Expr:
+        """The lane's words of a load: 16 bytes of all lanes lie together, then all scales."""
+        count = self.weights.scale_words if scales else LANE_WORDS
+        start = 2 * LANE_WORDS * self.tiling.threads if scales else 0
+        return slot + (start + half * count * self.tiling.threads) + self.thread * count
+
+    def _loaded(self, slot: Expr) -> tuple[list[Buffer], list[Buffer]]:
+        """What has been copied: the words of both features, and their scales."""
+        fragments, scales = [words(LANE_WORDS) for _ in range(2)], []
+        for half, fragment in enumerate(fragments):
+            place = pointer(self.ring, self._ring_place(slot, half))
+            emit("load_shared16", pointer(fragment, 0), place)
+        if count := self.weights.scale_words:
+            scales = [words(count) for _ in range(2)]
+            for half, two in enumerate(scales):
+                place = pointer(self.ring, self._ring_place(slot, half, scales=True))
+                emit(f"load_shared{4 * count}", pointer(two, 0), place)
         return fragments, scales
 
     def _stage(self, chunk: Expr) -> None:
         """Put the chunk's inputs of all rows into shared memory, in pairs of 16 bits."""
+        n = int32(self.epilogue.n)
+        if self.tiling.row_tiles > 1:
+            self._stage_fours(chunk, n, at_once=8)
+            return
+        with T.If(n == 1):
+            with T.Then():
+                self._stage_fours(chunk, tirx.const(1, "int32"), at_once=1)
+            with T.Else():
+                self._stage_fours(chunk, n, at_once=4)
+
+    def _stage_fours(self, chunk: Expr, n: Expr, at_once: int) -> None:
+        """A thread asks for as many fours at once before it waits for the first."""
         tiling, width = self.tiling, self.weights.spec.in_features
-        pairs = tiling.chunk // 2
-        with T.serial(self.epilogue.n) as row:
-            with strided(self.thread, pairs, tiling.threads) as i:
-                k = let(chunk * tiling.chunk + i * 2, "int64")
-                low, high = (self.x.value(row, at, at < width) for at in (k, k + 1))
-                place = int32(row) * self.row_words + int32(i)
-                T.buffer_store(self.shared, pair(low, high, self.weights.dtype), [place])
+        fours = tiling.chunk // FOUR  # of a row
+        total = n * fours
+        start = let(int32(chunk) * tiling.chunk, "int32")
+        with T.serial(ceil_div(total, tiling.threads * at_once)) as step:
+            found = []
+            for part in range(at_once):
+                number = let((step * at_once + part) * tiling.threads + self.thread, "int32")
+                row, four = tirx.floordiv(number, fours), tirx.floormod(number, fours)
+                k = let(start + four * FOUR, "int32")
+                exists = tirx.And(number < total, k < width)
+                found.append((number, row, four, self.x.four(row, k, exists)))
+            for number, row, four, values in found:
+                with otherwise_if(number < total):
+                    a, b, c, d = values()
+                    place = pointer(self.shared, row * self.row_words + four * (FOUR // PAIR))
+                    dtype = self.weights.dtype
+                    emit("store_shared8", place, pair(a, b, dtype), pair(c, d, dtype))
 
     def _multiply(self, own: int, fragments: list[Buffer], loaded: list[Buffer]) -> None:
         per_load = self.weights.units_per_load
         for number in range(per_load):
             upper, lower = (self.weights.fragment(fragment, number) for fragment in fragments)
-            unit = self._load_number(own) * per_load + number
+            unit = (self.along + own * self.tiling.along) * per_load + number
             factors = [self.weights.scale(two, number) for two in loaded for _ in range(2)]
             for tile, sums in enumerate(self.sums):
                 right = words(LANE_WORDS)
@@ -205,10 +237,16 @@ class FewRows:
 
 
 def multiply_few_rows(
-    kernel: type[FewRows], tiling: FewRowsTiling, x: Inputs, epilogue: Epilogue
+    kernel: type[FewRows],
+    tiling: FewRowsTiling,
+    enough_blocks: int,
+    x: Inputs,
+    epilogue: Epilogue,
 ) -> None:
     """Emit the kernel for 1 <= n <= 8 * row_tiles."""
-    spec = epilogue.weights.spec
-    blocks = index(-(-spec.out_features // (ROWS * tiling.across)))
-    with launch(blocks, tiling.threads) as (block, thread):
-        kernel(tiling, x, epilogue, block, thread).run()
+    weights = epilogue.weights
+    tiling = tiling.narrowed(weights, enough_blocks)
+    tiles, shares = tiling.tiles(weights), tiling.shares(weights, enough_blocks)
+    splits = Splits.of(tiles, tiling.sums, *shares)
+    with launch(index(tiles * splits.count), tiling.threads) as (block, thread):
+        kernel(tiling, splits, x, epilogue, block, thread).run()

@@ -18,9 +18,10 @@ from tvm import tirx
 
 from ingot.compile.kernels.cuda_ir import BLOCK_THREADS, WARP, launch, let, reduce_warp
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue
-from ingot.compile.kernels.matmul.cuda_few_rows import PADDING, FewRows
+from ingot.compile.kernels.matmul.cuda_few_rows import FewRows
 from ingot.compile.kernels.matmul.cuda_inputs import Inputs
 from ingot.compile.kernels.matmul.cuda_many_rows import TILE, ManyRows, Stage, multiply_tiles
+from ingot.compile.kernels.matmul.cuda_tiling import PADDING
 from ingot.compile.kernels.matmul.cuda_warpgroup import (
     FEATURES_TILE,
     ROWS_TILE,

@@ -23,8 +23,10 @@ from ingot.compile.kernels.cuda_ir import (
     strided,
 )
 from ingot.compile.kernels.matmul.spec import SQUARES_RUN
+from ingot.compile.kernels.tensor_core import emit, pointer, zeros
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T, ceil_div, index, otherwise_if
 
+FOUR = 4  # inputs that a thread reads together
 Write = Callable[[Expr, Expr], None]
 """(row, its scale) -> nothing."""
 
@@ -85,6 +87,30 @@ class Inputs:
             assert self.scale is not None
             found = found * self.scale(row) * self.norm.weight[k]
         return let(tirx.if_then_else(exists, found, tirx.const(0.0, "float32")))
+
+    def four(self, row: Expr, k: Expr, exists: Expr) -> Callable[[], list[Expr]]:
+        """Begin to read x[row, k : k + 4]; k is a multiple of 4. What this gives, called later, has
+        them as they are multiplied, zeros where they don't exist."""
+        width = int(self.x.shape[1])
+        if width % FOUR:
+            places = [k + i for i in range(FOUR)]
+            values = [self.value(row, at, tirx.And(exists, at < width)) for at in places]
+            return lambda: values
+        x, norm = zeros(FOUR), self.norm
+        weight = zeros(FOUR) if norm is not None else None
+        with otherwise_if(exists):
+            emit("load_inputs", pointer(x, 0), pointer(self.x, index(row), index(k)))
+            if norm is not None:
+                emit("load_inputs", pointer(weight, 0), pointer(norm.weight, index(k)))
+
+        def values_when_read() -> list[Expr]:
+            if weight is None:
+                return [x[i] for i in range(FOUR)]
+            assert self.scale is not None
+            scale = self.scale(row)
+            return [x[i] * scale * weight[i] for i in range(FOUR)]
+
+        return values_when_read
 
 
 def sum_squares(n: Expr, out: Buffer, squares: Buffer) -> None:

@@ -84,12 +84,19 @@ class Weights:
             emit("widen_q4", pointer(wide, 0), loaded[number])
         return wide
 
+    @property
+    def scale_words(self) -> int:
+        """Of the scales of a load's groups, which are its units, two in a word."""
+        return self.units_per_load // 2 if self.has_group_scales else 0
+
+    def scale_pointer(self, row: Expr, load: Expr) -> Expr:
+        """Where the scales of a load's groups are."""
+        return pointer(self.packed[1], row, load * self.units_per_load)
+
     def load_scales(self, row: Expr, load: Expr) -> Buffer:
-        """The scales of a load's groups, which are its units, two in a word."""
-        count = self.units_per_load
-        loaded = words(count // 2)
-        place = pointer(self.packed[1], row, load * count)
-        emit(f"load{2 * count}", pointer(loaded, 0), place)
+        """The words of them."""
+        loaded = words(self.scale_words)
+        emit(f"load{4 * self.scale_words}", pointer(loaded, 0), self.scale_pointer(row, load))
         return loaded
 
     def scale(self, loaded: Buffer, number: int) -> Expr:

@@ -11,6 +11,7 @@ from ingot.compile.cuda.device_code import captured
 from ingot.compile.fast_inspect import fast_inspect
 from ingot.compile.kernels import build_kernel, implementation
 from ingot.compile.kernels.matmul import LinearSpec
+from ingot.compile.kernels.matmul.cuda import few_rows_tilings
 from ingot.compile.kernels.norm.spec import NormSpec
 from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
 from ingot.compile.kernels.rope.spec import RopeSpec
@@ -21,7 +22,8 @@ from tests.compile.cuda.disassembly import Instructions, disassemble
 from tests.compile.cuda.test_compilers import need
 
 TARGET = load_targets()["cuda:sm_80"]
-READ_ONCE = "LDG.E.NA.128.CONSTANT"  # 16 bytes that displace nothing in the cache
+FOUR_INPUTS = "LDG.E.128.CONSTANT"  # of x
+IS_LAST = "ATOMG.E.INC.STRONG.GPU"  # of the blocks that share inputs
 COPY_ASIDE = "LDGSTS.E.BYPASS.128"  # 16 bytes to shared memory, while the thread goes on
 
 
@@ -73,7 +75,8 @@ def test_linear_of_8_bit_floats(
 def check_linear(
     format: str, multiply: str, gate: str, target: Target, arch: str, folder: Path
 ) -> None:
-    """Three kernels for few rows, one that rounds and one for many."""
+    """Three kernels for few rows, the last two of which have blocks that share inputs; one that
+    rounds and one for many."""
     spec = LinearSpec(256, 640, FORMATS[format], "int8", False, gate)
     code = compile_kernel(build_kernel("matmul", spec, target), arch, folder)
     name = f"linear_{format}_{gate}_kernel" if gate else f"linear_{format}_kernel"
@@ -84,8 +87,13 @@ def check_linear(
     # All of them of the weights' type; bfloat16's name is longer than float16's.
     for kernel in (*few, many):
         assert code[kernel][multiply] == code[kernel].of("HMMA") + code[kernel].of("QMMA") > 0
-    assert kernels_with(READ_ONCE, code) == set(few)
-    assert kernels_with(COPY_ASIDE, code) == {many}
+    assert kernels_with(COPY_ASIDE, code) == {*few, many}
+    # Both features of a lane: all stages but one before the first is waited for, one in the loop.
+    for kernel, tiling in zip(few, few_rows_tilings(target), strict=True):
+        assert code[kernel][COPY_ASIDE] >= 2 * tiling.stages
+    assert kernels_with(IS_LAST, code) == set(few[1:])
+    if not (format == "f8" and target.has("e4m3_products")):
+        assert kernels_with(FOUR_INPUTS, code) == set(few)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +110,7 @@ def test_linear_by_warpgroups(format: str, multiply: str, tmp_path: Path) -> Non
     code = compile_kernel(build_kernel("matmul", spec, target), target.cuda_arch, tmp_path)
     many = f"linear_{format}_silu_kernel_4"
     kind = multiply.partition(".")[0]
-    assert kernels_with(kind, code) == {many} == kernels_with(COPY_ASIDE, code)
+    assert kernels_with(kind, code) == {many} <= kernels_with(COPY_ASIDE, code)
     assert code[many][multiply] == code[many].of(kind) and not code[many].of("HMMA")
     # Tensor cores see what the threads' copies brought.
     assert code[many].of("FENCE.VIEW.ASYNC")
