@@ -49,8 +49,9 @@ def test_float32_has_no_sizes() -> None:
 
 def results(calls: dict[str, Call], sizes: dict[str, Size]) -> dict[str, np.ndarray]:
     target = replace(TARGET, tuned=tuple(sizes.items()))
+    of_specs = {call.spec: call for call in calls.values()}  # compiled once each
     kernels = {
-        call.spec: compile_cuda_kernel(call.build(target), target) for call in calls.values()
+        spec: compile_cuda_kernel(call.build(target), target) for spec, call in of_specs.items()
     }
     return {
         name: kernels[call.spec](*call.arguments, np.full(call.out_shape, np.nan, np.float32))[-1]
@@ -69,7 +70,10 @@ def test_sizes_change_no_more_than_the_order_of_sums() -> None:
 
 
 def test_a_tiling_that_does_not_fit_is_refused() -> None:
-    for sizes in ((1, 8, 1000), (1, 16, 1024), (2, 8, 1 << 15), (8, 8, 1024)):
+    for sizes in (
+        (1, 8, 1000, 4), (1, 16, 1024, 4), (2, 8, 1 << 15, 4), (8, 8, 1024, 4),  # inputs, threads
+        (2, 4, 512, 1), (2, 4, 512, 64),  # stages
+    ):  # fmt: skip
         with pytest.raises(TargetError, match="a matmul of few rows can't have"):
             few_rows_tilings(replace(TARGET, tuned=(("matmul_16_rows", sizes),)))
 
