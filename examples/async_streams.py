@@ -25,6 +25,8 @@ async def complete(engine: AsyncEngine, prompt: str) -> str:
 
 
 async def main() -> None:
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     artifact, *prompts = sys.argv[1:]
     async with await AsyncEngine.start(artifact, max_waiting=32) as engine:
         try:

@@ -7,6 +7,8 @@ import sys
 
 from ingot import Engine
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 artifact, *texts = sys.argv[1:]
 
 with Engine(artifact) as engine:

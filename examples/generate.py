@@ -4,6 +4,8 @@ import sys
 
 from ingot import Engine, SamplingParams
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 artifact, *prompts = sys.argv[1:]
 params = SamplingParams(n=2, temperature=0.8, seed=1, max_tokens=32)
 

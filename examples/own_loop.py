@@ -7,6 +7,8 @@ import sys
 
 from ingot import Engine, RequestOptions, SamplingParams
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 artifact, *prompts = sys.argv[1:]
 
 with Engine(artifact, max_sequences=4) as engine:

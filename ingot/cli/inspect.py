@@ -157,9 +157,15 @@ def inspect(
     """
     from ingot.cli.output import format_bytes, print_fields, print_json, print_table
     from ingot.cli.proof import print_proof
+    from ingot.errors import UsageError
     from ingot.runtime.artifact import read_manifest
 
     manifest = read_manifest(artifact)
+    if kernels and not manifest.kernels:
+        raise UsageError(
+            f"--kernels lists a GPU's kernels; those for {manifest.target.name} are in model.so",
+            "`ingot profile` times each of them",
+        )
     forecast = None
     if context is not None or batch is not None:
         forecast = make_forecast(manifest, context, batch or 1, threads, limits)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 KINDS = ("prefill", "decode", "bound")
-FIGURES = ("max_error", "mean_error", "kl_mean", "kl_max", "top1")
+FIGURES = {
+    "max_error": "largest error of a logit",
+    "mean_error": "mean error of the logits",
+    "kl_mean": "divergence of the next token's distribution, mean, in nats",
+    "kl_max": "the same, the largest",
+    "top1": "share of tokens after which both prefer the same one",
+}
 LAYERS = (
     "error of each layer beside eager that rounds alike: of the best quarter of the tokens, and of "
     "the worst token"
@@ -30,11 +36,11 @@ def print_proof(figures: dict[str, Any]) -> None:
     print()
     bounds, greedy = figures["bounds"], figures["greedy"]
     rows = [
-        (name, figures["prefill"][name], figures["decode"][name], bounds.get(name))
-        for name in FIGURES
+        (name, figures["prefill"][name], figures["decode"][name], bounds.get(name), meaning)
+        for name, meaning in FIGURES.items()
     ]
     print(WHOLE)
-    print_table(("", *KINDS), rows)
+    print_table(("", *KINDS, "meaning"), rows)
     print()
     equal, tokens = greedy["equal"], greedy["tokens"]
     same = f"all {tokens} tokens" if equal == tokens else f"the first {equal} of {tokens} tokens"

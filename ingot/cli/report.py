@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ def print_report(result: CompileResult, *, as_json: bool) -> None:
             "proof": manifest.proof.status,
         }
     )
+    if manifest.proof.status == "proven":  # so it runs on this machine
+        print(f'\ntry: ingot run {shlex.quote(str(result.path))} "def fibonacci("', file=sys.stderr)
 
 
 def stage_rows(report: CompileReport) -> list[tuple[str, str, object]]:

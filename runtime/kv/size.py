@@ -63,14 +63,14 @@ def choose_num_pages(
     if num_pages is not None:
         if not 1 <= num_pages <= largest:
             raise UsageError(
-                f"num_pages is {num_pages}; it is 1 to {largest}, which takes all of the memory"
+                f"num_pages is {num_pages:,}; it is 1 to {largest:,}, which takes all of the memory"
             )
         return num_pages
     if kv_memory_bytes is not None:
         if not page_bytes <= kv_memory_bytes <= room.limit_bytes:
             raise UsageError(
-                f"kv_memory_bytes is {kv_memory_bytes}; it is {page_bytes}, one page of this "
-                f"model, to {room.limit_bytes}, all of the memory"
+                f"kv_memory_bytes is {kv_memory_bytes:,}; it is {page_bytes:,}, one page of this "
+                f"model, to {room.limit_bytes:,}, all of the memory"
             )
         return kv_memory_bytes // page_bytes
     full_context = -(-manifest.step.max_context_tokens // manifest.page_size_tokens)

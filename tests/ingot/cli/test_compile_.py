@@ -103,7 +103,11 @@ def test_report_shows_rewrites_once_below_their_stage() -> None:
     ]
     assert "left to TVM  add 2\n" in fields
     assert "(2.0 MB)" in fields
-    assert result.stderr == "weights: done\n"
+    assert result.stderr.splitlines() == [
+        "weights: done",
+        "",
+        'try: ingot run artifacts/demo-cpu-x86-64-v3-w4 "def fibonacci("',
+    ]
 
 
 @pytest.mark.usefixtures("calls")

@@ -93,7 +93,7 @@ def test_text_holds_the_facts(artifact: Path) -> None:
     rows = [line.split() for line in result.stdout.splitlines()]
     assert "layer 0 1e-07 2e-07 0.0001 0.01 0.02 0.05".split() in rows
     assert "head 0 0 0.0001 0.03 0.04 0.05".split() in rows
-    assert "max_error 0.25 0.25 0.3".split() in rows
+    assert "max_error 0.25 0.25 0.3 largest error of a logit".split() in rows
     assert "greedy text  the same as eager's for the first 3 of 4 tokens" in result.stdout
 
 
@@ -104,12 +104,22 @@ def test_a_proof_without_layers_is_of_an_older_ingot(artifact: Path) -> None:
     write_manifest(artifact, manifest.model_copy(update={"proof": proof}))
     result = CliRunner().invoke(app, ["inspect", str(artifact)])
     assert "the proof is of an older Ingot" in result.stdout
-    assert "max_error 0.25 0.25 0.3".split() in [r.split() for r in result.stdout.splitlines()]
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert "max_error 0.25 0.25 0.3 largest error of a logit".split() in rows
 
 
 def test_weights_are_listed_on_request(artifact: Path) -> None:
     result = CliRunner().invoke(app, ["inspect", str(artifact), "--weights"])
     assert "embed   uint8  64x32  2.0 kB" in result.stdout
+
+
+def test_kernels_of_a_cpu_are_not_listed(artifact: Path) -> None:
+    manifest = read_manifest(artifact)
+    target = manifest.target.model_copy(update={"name": "cpu:x", "kind": "cpu"})
+    write_manifest(artifact, manifest.model_copy(update={"target": target, "kernels": ()}))
+    result = CliRunner().invoke(app, ["inspect", str(artifact), "--kernels"])
+    assert result.exit_code == 2
+    assert "those for cpu:x are in model.so" in result.stderr
 
 
 def test_json_is_the_manifest(artifact: Path) -> None:
