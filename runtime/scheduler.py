@@ -3,12 +3,13 @@
 Continuous batching: by priority, then first come, first served. Every running sequence that decodes
 gets its token first, then prompts are read in chunks with what is left of the step's token budget:
 between two tokens of a stream lies at most one step of `max_step_tokens` tokens, however long the
-prompts of others are. A sequence gets the pages of all its tokens when it is admitted, those of a
-known start from the cache, and then one at a time, a token early where the device runs ahead. When
-they run out, the newest running sequence
-of the lowest priority gives up its pages and waits to be computed again from its tokens, or from
-its own pages if nobody has needed them. A waiting sequence of higher priority takes the place of
-such a one.
+prompts of others are.
+
+A sequence gets the pages of all its tokens when it is admitted, those of a known start from the
+cache, and then one at a time, a token early where the device runs ahead. When pages run out, the
+newest running sequence of the lowest priority gives its up and waits to be computed again from its
+tokens, or from its own pages if nobody has needed them. A waiting sequence of higher priority takes
+the place of such a one.
 """
 
 from __future__ import annotations

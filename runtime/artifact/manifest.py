@@ -197,7 +197,8 @@ class ProofRecord(Record):
 
 
 class Manifest(Record):
-    """All of an artifact but its bytes. `files` lists every file beside the manifest itself."""
+    """All of an artifact but its bytes, in the order of its file: what a person looks for comes
+    before the long lists. `files` lists every file beside the manifest itself."""
 
     schema_version: Literal[2] = 2
     ingot_version: str
@@ -205,32 +206,31 @@ class Manifest(Record):
     target: TargetRecord
     scheme: SchemeRecord
     step: StepRecord
-    kv_slots: tuple[KVSlotRecord, ...]
-    weights: tuple[WeightRecord, ...]
-    files: tuple[FileRecord, ...]
     versions: dict[str, str]
+    proof: ProofRecord
     rewrites: tuple[RewriteRecord, ...] = ()
+    files: tuple[FileRecord, ...]
+    kv_slots: tuple[KVSlotRecord, ...]
     kernels: tuple[KernelRecord, ...] = ()
     work: tuple[WorkRecord, ...] = ()  # of the step's kernels, in the order of their first call
-    proof: ProofRecord
+    weights: tuple[WeightRecord, ...]
 
     @property
     def page_size_tokens(self) -> int:
         return self.target.page_size_tokens
 
 
-def _canonical(record: dict[str, Any]) -> str:
-    return json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _digest(record: dict[str, Any]) -> str:
-    return hashlib.sha256(_canonical(record).encode()).hexdigest()
-
-
 def format_manifest(manifest: Manifest) -> str:
-    """Write a manifest as JSON with sorted keys, ended by the hash of everything else in it."""
+    """Write a manifest as JSON: its fields in their order, those inside them sorted. The second
+    line is the hash of all other lines."""
     record = manifest.model_dump(mode="json")
-    return _canonical({**record, "sha256": _digest(record)})
+    ordered = {
+        name: json.loads(json.dumps(value, sort_keys=True)) for name, value in record.items()
+    }
+    text = json.dumps(ordered, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    version, separator, rest = text.partition(",\n")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f'{version},\n "sha256": "{digest}"{separator}{rest}'
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
