@@ -77,7 +77,7 @@ def check_linear(
 ) -> None:
     """Three kernels for few rows, the last two of which have blocks that share inputs; one that
     rounds and one for many. The inputs are more than all stages hold."""
-    spec = LinearSpec(256, 8192, FORMATS[format], "int8", False, gate)
+    spec = LinearSpec(4096, 4096, FORMATS[format], "int8", False, gate)
     code = compile_kernel(build_kernel("matmul", spec, target), arch, folder)
     name = f"linear_{format}_{gate}_kernel" if gate else f"linear_{format}_kernel"
     *few, rounding, many = (f"{name}{end}" for end in ("", "_1", "_2", "_3", "_4"))
