@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ingot.environment import read_variable
-from ingot.errors import ArtifactVersionError
 from ingot.runtime.amx import allow_tiles
 from ingot.runtime.artifact.artifact import Artifact
 from ingot.runtime.artifact.kv_layout import kv_pool_shapes, slab_index
@@ -126,11 +125,6 @@ class CompiledExecutor:
     ) -> None:
         manifest = artifact.manifest
         cuda_archs = manifest.target.cuda_archs
-        if cuda_archs and manifest.step.functions.mask is None:
-            raise ArtifactVersionError(
-                "the artifact was compiled before masks were applied on the GPU",
-                hint="compile the model again",
-            )
         allow_tiles(manifest.target.features)
         self.vm = VirtualMachine(artifact.code_path, num_threads, cuda_archs)
         self._memory: Memory = CudaMemory() if cuda_archs else HostMemory()

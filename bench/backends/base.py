@@ -30,9 +30,8 @@ class Setting:
     target: str | None = None  # of the compiled backend; None: what fits this machine
     artifact: Path | None = None  # of the compiled backend; None: compile the model
     trust_remote_code: bool = False
-    random_weights: bool = (
-        False  # of the uncompiled backends: the folder has none, only their sizes
-    )
+    # Of the uncompiled backends: the folder has no weights, only their sizes.
+    random_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)

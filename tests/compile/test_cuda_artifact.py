@@ -85,6 +85,18 @@ def decode(emulated: tuple[Path, Path], **variables: str) -> dict[str, Any]:
     return result
 
 
+ALONE = Counts(
+    launches=0,
+    graph_launches=2,
+    copies_in=2,
+    copies_out=1,
+    other_copies=0,
+    allocations=0,
+    waits=1,
+)
+"""A step of graphs that nothing was prepared for."""
+
+
 def test_a_step_that_decodes_is_two_graphs(emulated: tuple[Path, Path]) -> None:
     one_by_one = decode(emulated, INGOT_CUDA_GRAPHS="off")
     done_bytes, total_bytes = one_by_one["sent"][-1]
@@ -99,24 +111,15 @@ def test_a_step_that_decodes_is_two_graphs(emulated: tuple[Path, Path]) -> None:
     assert prefill.graph_launches == 0
     # Every bucket was captured when the artifact was loaded. What comes first is not foreseen, nor
     # is anything after it: the logits and the tokens.
-    alone = Counts(
-        launches=0,
-        graph_launches=2,
-        copies_in=2,
-        copies_out=1,
-        other_copies=0,
-        allocations=0,
-        waits=1,
-    )
-    assert first == alone
+    assert first == ALONE
     # Then the tokens and the next step's logits, made of tokens that stay where they are. The
     # second step, and those after a row has fallen away, have their own logits to make before.
-    steady = replace(alone, other_copies=1)
+    steady = replace(ALONE, other_copies=1)
     starting = replace(steady, graph_launches=3, copies_in=3)
     # After 6 tokens four rows are three, after 8 they are two, after 13 one.
     # The next token's page is there before: a row that comes to its second one changes nothing.
-    four, three = [starting, *3 * [steady]], [alone, starting]
-    two, one = [alone, starting, *3 * [steady]], [alone, starting, steady]
+    four, three = [starting, *3 * [steady]], [ALONE, starting]
+    two, one = [ALONE, starting, *3 * [steady]], [ALONE, starting, steady]
     assert decoded == [*four, *three, *two, *one]
 
 
@@ -124,15 +127,7 @@ def test_wishes_are_graphs_of_their_own(emulated: tuple[Path, Path]) -> None:
     """Penalties, masks and log-probabilities: as without graphs, and what a step asks for."""
     one_by_one = run_script("wishes", emulated, INGOT_CUDA_GRAPHS="off")
     graphs = run_script("wishes", emulated)
-    plain = Counts(
-        launches=0,
-        graph_launches=2,
-        copies_in=2,
-        copies_out=1,
-        other_copies=1,
-        allocations=0,
-        waits=1,
-    )
+    plain = replace(ALONE, other_copies=1)
     lists, masks = replace(plain, graph_launches=3, copies_in=4), replace(plain, graph_launches=3)
     expected = {
         "penalties": lists,  # one copy for what rows have, one for the lists
