@@ -10,10 +10,8 @@ import tvm
 from tvm import relax, tirx
 
 from ingot.compile.kernels import implementation
-from ingot.compile.kernels.sampling.cuda_logprobs import NUM_FIELDS, LogprobsSpec
-from ingot.compile.kernels.sampling.cuda_mask import MaskSpec
-from ingot.compile.kernels.sampling.penalize import PenalizeSpec
-from ingot.compile.kernels.sampling.sample import SampleSpec
+from ingot.compile.kernels.sampling.cuda_logprobs import NUM_FIELDS
+from ingot.compile.kernels.sampling.spec import SamplingSpec
 from ingot.targets import Target
 
 SAMPLE, MASK, LOGPROBS = "sample", "mask", "logprobs"
@@ -57,7 +55,7 @@ def _add_sample(builder: relax.BlockBuilder, vocab_size: int, target: Target) ->
             ("uniform", (m,), "float32"),
         ]
     )
-    function = implementation("sampling", target).build_sample(SampleSpec(vocab_size), target)
+    function = implementation("sampling", target).build_sample(SamplingSpec(vocab_size), target)
     kernel = builder.add_func(_without_symbol(function), "sample_row")
     with builder.function(SAMPLE, parameters):
         with builder.dataflow():
@@ -82,14 +80,14 @@ def _add_penalize(builder: relax.BlockBuilder, vocab_size: int, target: Target) 
             ("frequency", (m,), "float32"),
         ]
     )
-    function = implementation("sampling", target).build_penalize(PenalizeSpec(vocab_size), target)
+    function = implementation("sampling", target).build_penalize(SamplingSpec(vocab_size), target)
     kernel = builder.add_func(_without_symbol(function), "penalize_rows")
     _add_in_place(builder, "penalize", kernel, parameters)
 
 
 def _add_mask(builder: relax.BlockBuilder, vocab_size: int, target: Target) -> None:
     """`(logits, mask_rows, bits) -> logits`, the very buffer, changed."""
-    m, z, spec = tirx.Var("m", "int64"), tirx.Var("z", "int64"), MaskSpec(vocab_size)
+    m, z, spec = tirx.Var("m", "int64"), tirx.Var("z", "int64"), SamplingSpec(vocab_size)
     parameters = _variables(
         [
             ("logits", (m, vocab_size), "float32"),
@@ -123,7 +121,7 @@ def _add_logprobs(builder: relax.BlockBuilder, vocab_size: int, target: Target) 
             ("num_top", (m,), "int32"),
         ]
     )
-    function = implementation("sampling", target).build_logprobs(LogprobsSpec(vocab_size), target)
+    function = implementation("sampling", target).build_logprobs(SamplingSpec(vocab_size), target)
     kernel = builder.add_func(_without_symbol(function), "rank_logprobs")
     with builder.function(LOGPROBS, parameters):
         with builder.dataflow():

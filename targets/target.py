@@ -105,6 +105,11 @@ class Target:
         return feature in self.features
 
     @property
+    def has_bfloat16_dot(self) -> bool:
+        """Whether it multiplies two bfloat16 pairs and adds them to a float32 lane."""
+        return self.has({64: "avx512_bf16", 16: "bf16"}.get(self.vector_bytes, ""))
+
+    @property
     def float32_lanes(self) -> int:
         """How many float32 values one vector register holds."""
         return self.vector_bytes // 4

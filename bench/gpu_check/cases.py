@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from ingot.bench.gpu_check.case import Array, Case, Inputs
-from ingot.bench.gpu_check.random_values import RandomArray
 from ingot.bench.gpu_check.row_cases import make_row_cases
-from ingot.compile.kernels import matmul
+from ingot.bench.gpu_check.sampling_cases import make_sampling_cases
+from ingot.compile.kernels import build_kernel, matmul
 from ingot.compile.kernels.costs import cost_of
 from ingot.compile.kernels.kv_write.reference import to_kv_dtype
 from ingot.compile.kernels.matmul import LinearSpec, reference
@@ -29,7 +30,6 @@ Sequences = Sequence[tuple[int, int]]
 
 PROMPT: Sequences = [(2048, 2048)]
 DECODING: Sequences = [(1, 4096)] * 16  # more keys and values than a GPU's cache holds
-POOLS = 3  # arguments of attention that are random: queries, keys and values
 
 
 def attention_label(sequences: Sequences) -> str:
@@ -38,11 +38,12 @@ def attention_label(sequences: Sequences) -> str:
 
 def make_cases(target: Target, *, small: bool = False) -> Iterator[Case]:
     """All cases; `small` ones are for emulated GPUs, and as many."""
-    rng = np.random.default_rng(0)
     features, inputs = (48, 300) if small else (3072, 4096)
+    rows = (1, 9) if small else (1, 7, 16, 64, 65, 512)
     for code in ("f32", "f16", "bf16", "q8_g32", "q4_s128", "f8"):
-        spec = LinearSpec(features, inputs, FORMATS[code], "float32", True)
-        yield _linear(spec, target, rng, (1, 9) if small else (1, 7, 16, 64, 65, 512))
+        linear = LinearSpec(features, inputs, FORMATS[code], "float32", True)
+        build = partial(build_kernel, "matmul", linear)
+        yield Case(f"linear {code}", build, _Linear(linear, target, rows))
     for dtype in ("float16", "bfloat16"):
         heads, kv_heads, size = (4, 2, 32) if small else (32, 8, 128)
         page = target.page_size_tokens
@@ -55,25 +56,32 @@ def make_cases(target: Target, *, small: bool = False) -> Iterator[Case]:
             kv_dtype=dtype,
             page_size=page,
         )
-        yield _attention(attention, target, rng, small)
-    yield from make_row_cases(target, rng, small=small)
+        build = partial(build_kernel, "paged_attention", attention)
+        yield Case(f"attention {dtype}", build, _Attention(attention, target, small))
+    yield from make_row_cases(target, small=small)
+    yield from make_sampling_cases(small=small)
 
 
-def _linear(
-    spec: LinearSpec, target: Target, rng: np.random.Generator, rows: tuple[int, ...]
-) -> Case:
-    weight = rng.standard_normal((spec.out_features, spec.in_features), np.float32)
-    bias = rng.standard_normal(spec.out_features, np.float32)
-    packed = matmul.pack(weight, spec, target)
-    really = matmul.effective_activations(spec, target)
-    operations = cost_of("matmul", spec, target).operations_per_row or 0
-    calls = []
-    for n in rows:
-        x = rng.standard_normal((n, spec.in_features), np.float32)
-        want = reference.linear(x, weight, bias, spec.format, really).astype(np.float32)
+@dataclass(frozen=True, slots=True)
+class _Linear:
+    """The calls of a linear with random weights."""
+
+    spec: LinearSpec
+    target: Target
+    rows: tuple[int, ...]
+
+    def __call__(self, rng: np.random.Generator) -> Iterator[Inputs]:
+        spec, target = self.spec, self.target
+        weight = rng.standard_normal((spec.out_features, spec.in_features), np.float32)
+        bias = rng.standard_normal(spec.out_features, np.float32)
+        packed = matmul.pack(weight, spec, target)
+        really = matmul.effective_activations(spec, target)
         share = FLOAT8_BOUND if really == "float8" else LINEAR_BOUND
-        calls.append(
-            Inputs(
+        operations = cost_of("matmul", spec, target).operations_per_row or 0
+        for n in self.rows:
+            x = rng.standard_normal((n, spec.in_features), np.float32)
+            want = reference.linear(x, weight, bias, spec.format, really).astype(np.float32)
+            yield Inputs(
                 f"{n} rows",
                 [x, *packed, bias],
                 operations * n,
@@ -81,47 +89,48 @@ def _linear(
                 (want,),
                 share * float(np.abs(want).max()),
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Attention:
+    """Calls with right answers; those of a prompt and a batch that decodes are only timed, which
+    would take the reference long."""
+
+    spec: PagedAttentionSpec
+    target: Target
+    small: bool
+
+    def __call__(self, rng: np.random.Generator) -> Iterator[Inputs]:
+        checked = (
+            [[(1, 40), (1, 300)], [(70, 90)]] if self.small else [[(1, 1000)] * 8, [(512, 1024)]]
         )
-    return Case(f"linear {spec.format.code}", "matmul", spec, calls)
-
-
-def _attention(
-    spec: PagedAttentionSpec, target: Target, rng: np.random.Generator, small: bool
-) -> Case:
-    """Calls with right answers; a prompt and a batch that decodes are too large for any."""
-    checked = [[(1, 40), (1, 300)], [(70, 90)]] if small else [[(1, 1000)] * 8, [(512, 1024)]]
-    timed = [[(64, 64)], [(1, 64)] * 2] if small else [PROMPT, DECODING]
-    cost, calls = cost_of("paged_attention", spec, target), []
-    for sequences in (*checked, *timed):
-        arrays: list[Array | RandomArray] = [*_paged_inputs(spec, rng, sequences)]
-        bound = 0.0
-        want: tuple[Array, ...] = ()
-        if sequences in checked:
-            drawn = [rng.standard_normal(a.shape, np.float32) for a in arrays[:POOLS]]
-            pools = [to_kv_dtype(pool, spec.kv_dtype) for pool in drawn[1:]]
-            whole: list[Any] = [drawn[0], *pools, *arrays[POOLS:]]
-            want = (attention_reference(spec, *whole).astype(np.float32),)
-            bound, arrays = ATTENTION_BOUNDS[spec.kv_dtype] * 5, whole
-        rows = sum(new for new, _ in sequences)
-        pairs = sum(new * (2 * context - new + 1) // 2 for new, context in sequences)
-        calls.append(
-            Inputs(
+        timed = [[(64, 64)], [(1, 64)] * 2] if self.small else [PROMPT, DECODING]
+        spec = self.spec
+        cost = cost_of("paged_attention", spec, self.target)
+        for sequences in (*checked, *timed):
+            arrays = _paged_inputs(spec, rng, sequences)
+            want: tuple[Array, ...] = ()
+            out_shape: tuple[int, ...] = ()
+            if sequences in checked:
+                want = (attention_reference(spec, *arrays).astype(np.float32),)
+            else:
+                out_shape = (len(arrays[0]), spec.num_heads * spec.value_dim)
+            pairs = sum(new * (2 * context - new + 1) // 2 for new, context in sequences)
+            yield Inputs(
                 attention_label(sequences),
-                arrays,
+                [*arrays],
                 cost.operations_per_pair * pairs,
                 cost.kv_per_context * sum(context for _, context in sequences),
                 want,
-                bound,
-                timed_out_shape=(rows, spec.num_heads * spec.value_dim),
+                ATTENTION_BOUNDS[spec.kv_dtype] * 5,
+                timed_out_shape=out_shape,
             )
-        )
-    return Case(f"attention {spec.kv_dtype}", "paged_attention", spec, calls)
 
 
 def _paged_inputs(
     spec: PagedAttentionSpec, rng: np.random.Generator, sequences: Sequences
-) -> tuple[RandomArray, RandomArray, RandomArray, Array, Array, Array]:
-    """Queries, keys and values as yet to be drawn, and who reads which of them."""
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Queries, keys and values, and who reads which of them."""
     pages = [-(-context // spec.page_size) for _, context in sequences]
     table = np.zeros((len(sequences), max(pages)), np.int32)
     free = rng.permutation(sum(pages)).astype(np.int32)
@@ -129,12 +138,10 @@ def _paged_inputs(
         table[i, :count], free = free[:count], free[count:]
     slabs = num_slabs(sum(pages), spec.kv_heads)
     new = [count for count, _ in sequences]
-    pool = "uint16" if spec.kv_dtype == "bfloat16" else spec.kv_dtype
-    return (
-        RandomArray((sum(new), spec.row_width), "float32"),
-        RandomArray((slabs, spec.key_dim, spec.page_size), pool),
-        RandomArray((slabs, spec.page_size, spec.value_dim), pool),
-        table,
-        np.cumsum([0, *new]).astype(np.int32),
-        np.array([context for _, context in sequences], np.int32),
+    query = rng.standard_normal((sum(new), spec.row_width), np.float32)
+    shapes = (slabs, spec.key_dim, spec.page_size), (slabs, spec.page_size, spec.value_dim)
+    key, value = (
+        to_kv_dtype(rng.standard_normal(shape, np.float32), spec.kv_dtype) for shape in shapes
     )
+    starts = np.cumsum([0, *new]).astype(np.int32)
+    return query, key, value, table, starts, np.array([c for _, c in sequences], np.int32)

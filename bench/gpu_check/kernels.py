@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ingot.bench.gpu_check.random_values import RandomArray
+from ingot.bench.gpu_check.case import CASES_NAME, FUNCTION_NAME
+from ingot.bench.gpu_check.cases import make_cases
 from ingot.bench.gpu_kernels.load import arch_for_this_gpu, load_kernels
 from ingot.bench.gpu_kernels.timing import capture, copies_to_fill, in_turns
 from ingot.runtime.cuda import CudaMemory
 from ingot.runtime.cuda.driver import Stream
 from ingot.runtime.cuda.scratch import Scratch
-
-Arrays = list[NDArray[Any]]
+from ingot.targets.target import parse_target
 
 REPEATS = 10
 MAX_COPIES = 64
@@ -60,50 +60,36 @@ def check_kernels(folder: Path, report: Callable[[str], None]) -> dict[str, Any]
 
 
 def run_cases(folder: Path) -> Iterator[Result]:
-    """Run every case of the folder."""
-    table = json.loads((folder / "cases.json").read_text("utf-8"))
-    arch = arch_for_this_gpu(table["archs"])
+    """Run every case of the folder, with inputs that are drawn here."""
+    table = json.loads((folder / CASES_NAME).read_text("utf-8"))
+    target = parse_target(table["target"])
+    cases = {case.name: case for case in make_cases(target, small=table["small"])}
+    cache_bytes = 0 if table["small"] else target.l2_bytes
+    arch = arch_for_this_gpu(target.archs)
     memory = CudaMemory()
-    for case in table["cases"]:
-        function = load_kernels(folder, case["prefix"], arch)[case["function"]]
-        library = folder / f"{case['prefix']}.so"
-        for call in case["calls"]:
-            arrays, outs, expected = read_arrays(folder, call)
-            tensors = [memory.hold(array) for array in (*arrays, *outs)]
+    for number, name in enumerate(table["cases"]):
+        function = load_kernels(folder, f"{number:02d}", arch)[FUNCTION_NAME]
+        library = folder / f"{number:02d}.so"
+        for call in cases[name].calls(np.random.default_rng(number)):
+            arrays = call.arguments()
+            tensors = [memory.hold(array) for array in arrays]
             function(*tensors)
-            error = None
-            if expected:
-                found = map(memory.read, tensors[len(arrays) :])
-                error = max(map(largest_error, found, expected))
-            num_bytes = sum(array.nbytes for array in arrays)
-            count = copies_to_fill(table["cache_bytes"], num_bytes, MAX_COPIES)
-            more = [[memory.hold(array) for array in (*arrays, *outs)] for _ in range(count - 1)]
+            outs = tensors if call.in_place else tensors[len(call.arrays) :]
+            pairs = zip(outs, call.expected, strict=False)
+            errors = [largest_error(memory.read(out), right) for out, right in pairs]
+            num_bytes = sum(array.nbytes for array in call.arrays)
+            count = copies_to_fill(cache_bytes, num_bytes, MAX_COPIES)
+            more = [[memory.hold(array) for array in arrays] for _ in range(count - 1)]
             seconds = time_calls(library, function, [tensors, *more])
             yield Result(
-                case["name"],
-                call["label"],
-                error,
-                call["bound"],
+                name,
+                call.label,
+                max(errors) if errors else None,
+                call.bound,
                 seconds * 1e6,
-                call["bytes"] / seconds / 1e9,
-                call["operations"] / seconds / 1e12,
+                call.num_bytes / seconds / 1e9,
+                call.operations / seconds / 1e12,
             )
-
-
-def read_arrays(folder: Path, call: dict[str, Any]) -> tuple[Arrays, Arrays, Arrays]:
-    """A call's arguments, its outputs full of what is no answer, and the right ones if known."""
-    arrays = [
-        np.load(folder / array)
-        if isinstance(array, str)
-        else RandomArray(tuple(array["shape"]), array["dtype"]).draw()
-        for array in call["arrays"]
-    ]
-    outs = []
-    for out in call["outs"]:
-        empty = np.empty(out["shape"], out["dtype"])
-        empty.view(np.uint8).fill(0xFF)  # not a number, in bfloat16 as well
-        outs.append(empty)
-    return arrays, outs, [np.load(folder / file) for file in call["expected"]]
 
 
 def largest_error(found: NDArray[Any], right: NDArray[Any]) -> float:

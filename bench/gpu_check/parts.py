@@ -59,7 +59,7 @@ class Record:
 def list_parts(plan: Plan) -> Iterator[Part]:
     """In the order of what is asked first; what takes long and says least comes last."""
     yield Part("limits", 15)
-    yield Part("kernels", 20)
+    yield Part("kernels", 45)
     for name in (*([DEMO] if plan.proves_demo else []), *plan.proofs):
         yield Part("proof", 20, (name,))
     first, *others = plan.shapes

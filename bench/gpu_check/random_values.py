@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -31,17 +30,6 @@ Kind = Literal["weight", "gain", "scale", "activation"]
 BLOCK_ELEMENTS = 4_194_301  # a prime
 WEIGHT_STD = 0.02
 CODE_STD = {8: 74.0, 4: 4.6}  # of integers of so many bits, all equally likely
-
-
-@dataclass(frozen=True, slots=True)
-class RandomArray:
-    """An array that is too large to be stored, to be drawn where it is used."""
-
-    shape: tuple[int, ...]
-    dtype: str
-
-    def draw(self) -> Array:
-        return np.resize(block("activation", self.dtype), self.shape)
 
 
 @cache

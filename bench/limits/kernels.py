@@ -16,7 +16,6 @@ from tvm import tirx
 from ingot.compile.kernels.bfloat16_dot import (
     bfloat16_functions,
     dot_pairs,
-    has_bfloat16_dot,
 )
 from ingot.compile.kernels.vector_ir import (
     Expr,
@@ -145,7 +144,7 @@ def instructions(target: Target) -> tuple[Instruction, ...]:
     known = [Instruction("float32", "fma", width, "float32", 4, 2, _fma)]
     if target.vector_bytes == 64 and target.has("avx512_vnni"):
         known.append(Instruction("int8", "vpdpbusd", "avx512_vnni", "int32", 4, 8, _bytes_dot))
-    if has_bfloat16_dot(target):
+    if target.has_bfloat16_dot:
         name, feature = {64: ("vdpbf16ps", "avx512_bf16"), 16: ("bfdot", "bf16")}[
             target.vector_bytes
         ]

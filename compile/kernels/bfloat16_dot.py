@@ -15,7 +15,6 @@ from tvm.ir import StringImm
 from ingot.compile.kernels.vector_ir import Expr, T, narrow
 from ingot.targets import Target
 
-_FEATURES = {64: "avx512_bf16", 16: "bf16"}  # by the bytes of a vector
 _DOT, _ROUND = "ingot_bfloat16_dot", "ingot_bfloat16_round"
 _DOT_INTRINSICS = {
     16: "llvm.x86.avx512bf16.dpbf16ps.512",
@@ -39,11 +38,6 @@ define linkonce_odr <16 x i16> @{_ROUND}(<16 x float> %x) alwaysinline nounwind 
   ret <16 x i16> %bits
 }}
 """
-
-
-def has_bfloat16_dot(target: Target) -> bool:
-    """Whether the target multiplies two bfloat16 pairs and adds them to a float32 lane."""
-    return target.has(_FEATURES.get(target.vector_bytes, ""))
 
 
 def bfloat16_functions(target: Target) -> AbstractContextManager[None]:

@@ -41,7 +41,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ingot.compile.kernels.bfloat16_dot import has_bfloat16_dot
 from ingot.compile.schemes import WeightFormat
 from ingot.targets.target import Target
 
@@ -142,7 +141,7 @@ def effective_activations(spec: LinearSpec, target: Target) -> Activations:
         if spec.format.code == "f8" and target.has(FLOAT8_FEATURE):
             return "float8"
         return "float16" if spec.format.code == "f16" else "bfloat16"
-    if spec.format.code == "bf16" and has_bfloat16_dot(target):
+    if spec.format.code == "bf16" and target.has_bfloat16_dot:
         return "bfloat16"
     if spec.activations == "float32" or not spec.format.is_quantized:
         return "float32"
@@ -180,7 +179,7 @@ def has_byte_tiles(target: Target) -> bool:
 
 def has_bfloat16_tiles(target: Target) -> bool:
     """Whether the target multiplies matrix tiles of bfloat16."""
-    return target.has("amx_bf16") and has_bfloat16_dot(target)
+    return target.has("amx_bf16") and target.has_bfloat16_dot
 
 
 def has_tensor_layout(spec: LinearSpec, target: Target) -> bool:

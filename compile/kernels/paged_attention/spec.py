@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ingot.compile.kernels.bfloat16_dot import has_bfloat16_dot
 from ingot.compile.kernels.rope.spec import RopeSpec
 from ingot.targets import Target
 
@@ -20,7 +19,7 @@ def has_pairs(kv_dtype: str, key_dim: int, value_dim: int, target: Target) -> bo
     two inputs of each key together, and `[slots / 2, value_dim, 2]` in the value pool, two slots
     together. Queries and softmax weights are rounded to bfloat16 as well.
     """
-    if kv_dtype != "bfloat16" or not has_bfloat16_dot(target):
+    if kv_dtype != "bfloat16" or not target.has_bfloat16_dot:
         return False
     return key_dim % target.float32_lanes == 0 and value_dim % target.float32_lanes == 0
 

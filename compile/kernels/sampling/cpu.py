@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from ingot.compile.kernels.sampling.penalize import PenalizeSpec
 from ingot.compile.kernels.sampling.penalize import build as build_penalize
-from ingot.compile.kernels.sampling.sample import SampleSpec
 from ingot.compile.kernels.sampling.sample import build as build_sample
 
-__all__ = ["PenalizeSpec", "SampleSpec", "build_penalize", "build_sample"]
+__all__ = ["build_penalize", "build_sample"]

@@ -27,8 +27,8 @@ from ingot.compile.kernels.sampling.cuda_block import (
     key_of,
     num_splits,
 )
-from ingot.compile.kernels.sampling.cuda_logprobs import LogprobsSpec, build_logprobs
-from ingot.compile.kernels.sampling.cuda_mask import MaskSpec, build_mask
+from ingot.compile.kernels.sampling.cuda_logprobs import build_logprobs
+from ingot.compile.kernels.sampling.cuda_mask import build_mask
 from ingot.compile.kernels.sampling.cuda_threshold import (
     ABOVE,
     FLOOR,
@@ -41,8 +41,7 @@ from ingot.compile.kernels.sampling.cuda_threshold import (
     DigitBlock,
     Search,
 )
-from ingot.compile.kernels.sampling.penalize import PenalizeSpec
-from ingot.compile.kernels.sampling.sample import SampleSpec
+from ingot.compile.kernels.sampling.spec import SamplingSpec
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T, count, index, kernel, otherwise_if
 from ingot.targets import Target
 
@@ -50,10 +49,6 @@ PENALIZE_THREADS = 128
 NUM_COUNTERS = 6  # of the kernels with a last block
 
 __all__ = [
-    "LogprobsSpec",
-    "MaskSpec",
-    "PenalizeSpec",
-    "SampleSpec",
     "build_logprobs",
     "build_mask",
     "build_penalize",
@@ -61,7 +56,7 @@ __all__ = [
 ]
 
 
-def build_sample(spec: SampleSpec, target: Target) -> tirx.PrimFunc:
+def build_sample(spec: SamplingSpec, target: Target) -> tirx.PrimFunc:
     """(logits, temperature, top_k, top_p, min_p, uniform, tokens) -> nothing; writes tokens."""
     m = count("m")
     with kernel("sample") as k:
@@ -263,7 +258,7 @@ class Sampler:
             reached = after
 
 
-def build_penalize(spec: PenalizeSpec, target: Target) -> tirx.PrimFunc:
+def build_penalize(spec: SamplingSpec, target: Target) -> tirx.PrimFunc:
     """(logits, row_offsets, tokens, output_counts, seen, bias, repetition, presence, frequency)."""
     m, z = count("m"), count("z")
     zero = tirx.const(0.0, "float32")

@@ -20,6 +20,7 @@ from tvm import tirx
 
 from ingot.compile.kernels.cuda_ir import BlockReducer, Local, launch, let, strided
 from ingot.compile.kernels.sampling.cuda_block import THREADS, SplitBlock, key_of, num_splits
+from ingot.compile.kernels.sampling.spec import SamplingSpec
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T, count, index, kernel, otherwise_if
 from ingot.targets import Target
 
@@ -33,12 +34,7 @@ LAST_TOKEN = (1 << TOKEN_BITS) - 1
 NO_KEY, ABOVE_ALL = -1, (1 << 63) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class LogprobsSpec:
-    vocab_size: int
-
-
-def build_logprobs(spec: LogprobsSpec, target: Target) -> tirx.PrimFunc:
+def build_logprobs(spec: SamplingSpec, target: Target) -> tirx.PrimFunc:
     """(logits, tokens, num_top, out) -> nothing; writes out."""
     m, splits = count("m"), num_splits(spec.vocab_size)
     with kernel("logprobs") as k:

@@ -7,28 +7,16 @@ tokens before it looks at the first. A row without a mask costs its blocks one l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tvm import tirx
 
 from ingot.compile.kernels.cuda_ir import LOWEST, launch, let
 from ingot.compile.kernels.sampling.cuda_block import PER_THREAD, SPLIT, THREADS, num_splits
+from ingot.compile.kernels.sampling.spec import WORD_BITS, SamplingSpec
 from ingot.compile.kernels.vector_ir import T, count, index, kernel, otherwise_if
 from ingot.targets import Target
 
-WORD_BITS = 32
 
-
-@dataclass(frozen=True, slots=True)
-class MaskSpec:
-    vocab_size: int
-
-    @property
-    def num_words(self) -> int:
-        return -(-self.vocab_size // WORD_BITS)
-
-
-def build_mask(spec: MaskSpec, target: Target) -> tirx.PrimFunc:
+def build_mask(spec: SamplingSpec, target: Target) -> tirx.PrimFunc:
     """(logits, mask_rows, bits) -> nothing; changes the logits."""
     m, z, size = count("m"), count("z"), spec.vocab_size
     all_may_come = tirx.const(-1, "int32")

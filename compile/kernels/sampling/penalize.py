@@ -7,20 +7,14 @@ minus frequency * output_counts[i]; plus bias[i]. Reads and writes only what is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tvm import tirx
 
+from ingot.compile.kernels.sampling.spec import SamplingSpec
 from ingot.compile.kernels.vector_ir import T, count, fma, index, kernel, let
 from ingot.targets import Target
 
 
-@dataclass(frozen=True, slots=True)
-class PenalizeSpec:
-    vocab_size: int
-
-
-def build(spec: PenalizeSpec, target: Target) -> tirx.PrimFunc:
+def build(spec: SamplingSpec, target: Target) -> tirx.PrimFunc:
     """(logits, row_offsets, tokens, output_counts, seen, bias, repetition, presence, frequency)."""
     m, m_plus_1, z = count("m"), count("m_plus_1"), count("z")
     zero = tirx.const(0.0, "float32")

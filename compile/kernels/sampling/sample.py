@@ -11,10 +11,10 @@ nothing is sorted. Rows are spread over the cores.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tvm import tirx
 
+from ingot.compile.kernels.sampling.spec import SamplingSpec
 from ingot.compile.kernels.sampling.threshold import Threshold
 from ingot.compile.kernels.vector_ir import (
     NUM_CHAINS,
@@ -42,12 +42,7 @@ from ingot.targets import Target
 MINUS_INFINITY = float("-inf")
 
 
-@dataclass(frozen=True, slots=True)
-class SampleSpec:
-    vocab_size: int
-
-
-def build(spec: SampleSpec, target: Target) -> tirx.PrimFunc:
+def build(spec: SamplingSpec, target: Target) -> tirx.PrimFunc:
     """(logits, temperature, top_k, top_p, min_p, uniform, tokens) -> nothing; writes tokens."""
     m = count("m")
     with kernel("sample") as k:
@@ -77,7 +72,7 @@ def build(spec: SampleSpec, target: Target) -> tirx.PrimFunc:
 class RowSampler:
     """Emits the steps for one row of logits."""
 
-    def __init__(self, spec: SampleSpec, target: Target, logits: Buffer, row: Expr) -> None:
+    def __init__(self, spec: SamplingSpec, target: Target, logits: Buffer, row: Expr) -> None:
         self.logits, self.row = logits, row
         self.size, self.lanes = spec.vocab_size, target.float32_lanes
         # A block is what gets searched element by element in the end.

@@ -8,7 +8,6 @@ import pytest
 from ingot.bench.gpu_check import random_values
 from ingot.bench.gpu_check.hollow import place_weights
 from ingot.bench.gpu_check.random_values import (
-    RandomArray,
     block,
     drop_from_cache,
     fill_weights,
@@ -59,12 +58,6 @@ def test_files_are_filled(tmp_path: Path) -> None:
         assert (abs(found[name].astype(np.float32) * std - 0.02) < 0.003).all()
     remove_weights(tmp_path)
     assert not list(tmp_path.glob("*.safetensors"))
-
-
-def test_arrays_are_drawn() -> None:
-    array = RandomArray((3, 5000), "float32").draw()
-    assert array.shape == (3, 5000) and abs(array.std() - 1) < 0.1
-    assert RandomArray((7,), "uint16").draw().dtype == np.uint16
 
 
 def test_unknown_types_are_refused() -> None:

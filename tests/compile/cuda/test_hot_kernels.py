@@ -15,7 +15,7 @@ from ingot.compile.kernels.matmul.cuda import few_rows_tilings
 from ingot.compile.kernels.norm.spec import NormSpec
 from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
 from ingot.compile.kernels.rope.spec import RopeSpec
-from ingot.compile.kernels.sampling.sample import SampleSpec
+from ingot.compile.kernels.sampling.spec import SamplingSpec
 from ingot.compile.schemes import FORMATS
 from ingot.targets import Target, load_targets
 from tests.compile.cuda.disassembly import Instructions, disassemble
@@ -138,12 +138,12 @@ def test_norm(arch: str, tmp_path: Path) -> None:
 def test_sampling(arch: str, tmp_path: Path) -> None:
     """A kernel for the largest logit, five for the thresholds' digits, one to draw."""
     kernels = implementation("sampling", TARGET)
-    function = kernels.build_sample(SampleSpec(152_064), TARGET)
+    function = kernels.build_sample(SamplingSpec(152_064), TARGET)
     code = compile_kernel(function, arch, tmp_path)
     assert len(code) == 7
     assert len(kernels_with("ATOMS.ADD", code) | kernels_with("ATOMS.POPC.INC", code)) == 5
     for build, spec in (
-        (kernels.build_mask, kernels.MaskSpec(152_064)),
-        (kernels.build_logprobs, kernels.LogprobsSpec(152_064)),
+        (kernels.build_mask, SamplingSpec(152_064)),
+        (kernels.build_logprobs, SamplingSpec(152_064)),
     ):
         compile_kernel(build(spec, TARGET), arch, tmp_path)

@@ -5,8 +5,7 @@ import pytest
 
 from ingot.compile.kernels import implementation
 from ingot.compile.kernels.sampling import reference
-from ingot.compile.kernels.sampling.penalize import PenalizeSpec
-from ingot.compile.kernels.sampling.sample import SampleSpec
+from ingot.compile.kernels.sampling.spec import SamplingSpec
 from ingot.targets import Target
 from tests.compile.kernels.conftest import Compiled, compile_kernel, normal
 from tests.tolerances import assert_close
@@ -17,7 +16,7 @@ VOCABULARY = 8209  # blocks of 4096, 1024 or 512 and an odd rest
 @pytest.fixture(scope="module")
 def sample(target: Target) -> Compiled:
     kernels = implementation("sampling", target)
-    return compile_kernel(kernels.build_sample(SampleSpec(VOCABULARY), target), target)
+    return compile_kernel(kernels.build_sample(SamplingSpec(VOCABULARY), target), target)
 
 
 def draw(sample: Compiled, *arguments: np.ndarray) -> np.ndarray:
@@ -121,7 +120,7 @@ def test_penalize(target: Target) -> None:
         *(rng.random(m, dtype=np.float32) + 0.5 for _ in range(3)),
     ]
     kernels = implementation("sampling", target)
-    run = compile_kernel(kernels.build_penalize(PenalizeSpec(vocabulary), target), target)
+    run = compile_kernel(kernels.build_penalize(SamplingSpec(vocabulary), target), target)
     got = run(*arguments)[0]
     assert_close(got, reference.penalize(*arguments), "elementwise")
     listed = np.zeros((m, vocabulary), bool)

@@ -6,8 +6,6 @@ import pytest
 from ingot.compile.kernels.cuda_ir import LOWEST
 from ingot.compile.kernels.sampling import reference
 from ingot.compile.kernels.sampling.cuda import (
-    LogprobsSpec,
-    MaskSpec,
     build_logprobs,
     build_mask,
 )
@@ -19,7 +17,7 @@ from ingot.compile.kernels.sampling.cuda_logprobs import (
     TOP_LOGITS,
     TOP_TOKENS,
 )
-from ingot.compile.kernels.sampling.cuda_mask import WORD_BITS
+from ingot.compile.kernels.sampling.spec import WORD_BITS, SamplingSpec
 from ingot.runtime import sampling
 from ingot.runtime.constraints import masks
 from ingot.runtime.sampling_params import MAX_LOGPROBS
@@ -42,7 +40,7 @@ def int32s(*values: int) -> np.ndarray:
 
 @pytest.mark.parametrize("vocabulary", [31, 33, VOCABULARY])
 def test_mask(vocabulary: int, gpu_target: Target) -> None:
-    spec = MaskSpec(vocabulary)
+    spec = SamplingSpec(vocabulary)
     run = compile_kernel(build_mask(spec, gpu_target), gpu_target)
     rng = np.random.default_rng(1)
     bits = rng.integers(-(2**31), 2**31, (3, spec.num_words)).astype(np.int32)
@@ -56,7 +54,7 @@ def test_mask(vocabulary: int, gpu_target: Target) -> None:
 
 @pytest.fixture(scope="module")
 def logprobs(gpu_target: Target) -> object:
-    return compile_kernel(build_logprobs(LogprobsSpec(VOCABULARY), gpu_target), gpu_target)
+    return compile_kernel(build_logprobs(SamplingSpec(VOCABULARY), gpu_target), gpu_target)
 
 
 def test_logprobs(logprobs: object) -> None:
@@ -80,7 +78,7 @@ def test_logprobs(logprobs: object) -> None:
 
 
 def test_a_small_vocabulary(gpu_target: Target) -> None:
-    run = compile_kernel(build_logprobs(LogprobsSpec(7), gpu_target), gpu_target)
+    run = compile_kernel(build_logprobs(SamplingSpec(7), gpu_target), gpu_target)
     arguments = [normal(2, 7), int32s(6, 0), int32s(7, 2)]
     got = run(*arguments, np.full((2, NUM_FIELDS), np.nan))[-1]
     want = reference.logprobs(*arguments, MAX_TOP)
