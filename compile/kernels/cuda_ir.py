@@ -18,6 +18,7 @@ WARP = 32
 BLOCK_THREADS = 256
 FULL_WARP = 0xFFFFFFFF
 LOWEST = -3.4028234663852886e38  # of float32
+DYNAMIC = "shared.dyn"  # the scope of shared memory that the launch asks for
 
 
 @contextmanager
@@ -87,9 +88,13 @@ def shared(shape: tuple[int, ...], dtype: str = "float32") -> Buffer:
     return T.alloc_buffer(shape, dtype, scope="shared")
 
 
-def barrier() -> None:
-    """Wait for all threads of the block; every one of them must come here."""
-    T.evaluate(T.tvm_storage_sync("shared"))
+def barrier(scope: str = "shared") -> None:
+    """Wait for all threads of the block; every one of them must come here.
+
+    Name the scope of the buffer that is waited for: TVM puts barriers of its own between accesses
+    of a scope where it sees none, and knows those of that scope alone.
+    """
+    T.evaluate(T.tvm_storage_sync(scope))
 
 
 Combine = Callable[[Expr, Expr], Expr]

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from tvm import tirx
 
-from ingot.compile.kernels.cuda_ir import WARP, Local, barrier, launch, let, shared
+from ingot.compile.kernels.cuda_ir import DYNAMIC, WARP, Local, barrier, launch, let
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue, add_product
 from ingot.compile.kernels.matmul.cuda_inputs import FOUR, Inputs
 from ingot.compile.kernels.matmul.cuda_splits import Splits
@@ -62,13 +62,13 @@ class FewRows:
         self.first = let(first, "int64")
         self.rows = [let(minimum(self.first + 8 * half, last), "int64") for half in range(2)]
         self.row_words = tiling.row_words(self.inputs_per_word)
-        self.shared_words = tiling.shared_words(self.inputs_per_word)
-        self.shared = shared((self.shared_words,), "uint32")
+        self.norm_scales = tiling.shared_words(self.inputs_per_word)
+        self.ring = self.norm_scales + tiling.row_tiles * COLUMNS
         self.stage_words = tiling.stage_words(weights)
-        words_of_all = tiling.stages * self.stage_words
-        self.ring = T.alloc_buffer((words_of_all,), "uint32", scope="shared.dyn")
-        if x.norm is not None:
-            self.norm_scales = shared((tiling.row_tiles * COLUMNS,))
+        # x, or the sums, then the norm's scales, then the stages. One buffer: TVM asks the driver
+        # for more than 48 KB by what is dynamic alone.
+        words_of_all = self.ring + tiling.stages * self.stage_words
+        self.shared = T.alloc_buffer((words_of_all,), "uint32", scope=DYNAMIC)
         self.sums = [zeros(4) for _ in range(tiling.row_tiles)]
         self.own_loads = tiling.chunk // weights.inputs_per_load // tiling.along
         assert self.own_loads * tiling.along * weights.inputs_per_load == tiling.chunk, tiling
@@ -82,9 +82,9 @@ class FewRows:
         last = tirx.const(ahead * self.stage_words, "int32")
         slot, free = Local(0, "int32"), Local(last, "int32")
         with T.serial(index(self.splits.chunks)) as chunk:
-            barrier()  # the last chunk of x has been read, and the norm's scales are there
+            barrier(DYNAMIC)  # the last chunk of x has been read, and the norm's scales are there
             self._stage(self.split * self.splits.chunks + chunk)
-            barrier()
+            barrier(DYNAMIC)
             for own in range(self.own_loads):
                 number = let(chunk * self.own_loads + own, "int64")
                 emit(f"wait_copies<{ahead - 1}>")
@@ -96,25 +96,26 @@ class FewRows:
                 with otherwise_if(self._exists(number)):
                     self._multiply(own, fragments, scales)
         if self.tiling.along > 1:
-            barrier()
+            barrier(DYNAMIC)
             self._add_up()
         place = (self.across * WARP + self.at.lane, self.along == 0)
-        self.splits.finish(self.tile, self.split, self.thread, place, self.sums, self._store)
+        flag = self.shared  # whose first word nobody reads any more
+        self.splits.finish(self.tile, self.split, self.thread, place, self.sums, flag, self._store)
 
     def _store(self) -> None:
         with otherwise_if(self.along == 0):
             self.epilogue.store(self.first, self._own_sums())
 
     def _write_norm_scale(self, row: Expr, scale: Expr) -> None:
-        T.buffer_store(self.norm_scales, scale, [self._norm_place(row)])
+        bits = tirx.reinterpret("uint32", scale)
+        T.buffer_store(self.shared, bits, [int32(row) + self.norm_scales])
 
     def _norm_scale(self, row: Expr) -> Expr:
         """The barrier before a chunk of x is put into shared memory comes between the two."""
-        return let(self.norm_scales[self._norm_place(row)])
-
-    def _norm_place(self, row: Expr) -> Expr:
-        """The row, in words that tell TVM how many there may be."""
-        return tirx.floormod(int32(row), self.tiling.row_tiles * COLUMNS)
+        scale = words(1)
+        place = pointer(self.shared, int32(row) + self.norm_scales)
+        emit("load_shared4", pointer(scale, 0), place)  # TVM would take it for what is written next
+        return let(tirx.reinterpret("float32", scale[0]))
 
     def _load(self, number: Expr) -> Expr:
         """Where in the weights' rows a load of this warp is; neighbours are different warps'."""
@@ -130,10 +131,10 @@ class FewRows:
         with otherwise_if(tirx.And(number < share, self._exists(number))):
             load = let(self._load(number), "int64")
             for half, row in enumerate(self.rows):
-                place = pointer(self.ring, self._ring_place(slot, half))
+                place = pointer(self.shared, self._ring_place(slot, half))
                 emit("copy_async16", place, self.weights.pointer(row, load, self.at.t))
                 if self.weights.scale_words:
-                    place = pointer(self.ring, self._ring_place(slot, half, scales=True))
+                    place = pointer(self.shared, self._ring_place(slot, half, scales=True))
                     name = f"copy_async{4 * self.weights.scale_words}"
                     emit(name, place, self.weights.scale_pointer(row, load))
         emit("commit_copies")
@@ -142,18 +143,19 @@ class FewRows:
         """The lane's words of a load: 16 bytes of all lanes lie together, then all scales."""
         count = self.weights.scale_words if scales else LANE_WORDS
         start = 2 * LANE_WORDS * self.tiling.threads if scales else 0
-        return slot + (start + half * count * self.tiling.threads) + self.thread * count
+        start += self.ring + half * count * self.tiling.threads
+        return slot + start + self.thread * count
 
     def _loaded(self, slot: Expr) -> tuple[list[Buffer], list[Buffer]]:
         """What has been copied: the words of both features, and their scales."""
         fragments, scales = [words(LANE_WORDS) for _ in range(2)], []
         for half, fragment in enumerate(fragments):
-            place = pointer(self.ring, self._ring_place(slot, half))
+            place = pointer(self.shared, self._ring_place(slot, half))
             emit("load_shared16", pointer(fragment, 0), place)
         if count := self.weights.scale_words:
             scales = [words(count) for _ in range(2)]
             for half, two in enumerate(scales):
-                place = pointer(self.ring, self._ring_place(slot, half, scales=True))
+                place = pointer(self.shared, self._ring_place(slot, half, scales=True))
                 emit(f"load_shared{4 * count}", pointer(two, 0), place)
         return fragments, scales
 
@@ -219,7 +221,7 @@ class FewRows:
         for i in range(count):
             bits = tirx.reinterpret("uint32", self.sums[i // 4][i % 4])
             T.buffer_store(self.shared, bits, [place(self.along, i)])
-        barrier()
+        barrier(DYNAMIC)
         for i in range(count):
             total = let(tirx.const(0.0, "float32"))
             for other in range(tiling.along):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from ingot.compile.kernels.cuda_ir import barrier, let, shared
+from ingot.compile.kernels.cuda_ir import DYNAMIC, barrier, let
 from ingot.compile.kernels.tensor_core import int32
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T, index, otherwise_if
 
@@ -60,15 +60,16 @@ class Splits:
         thread: Expr,
         place: tuple[Expr, Expr],
         sums: list[Buffer],
+        flag: Buffer,
         store: Callable[[], None],
     ) -> None:
         """Run `store` once, with the sums of all blocks of the tile. `place` says which lane of the
-        tile's this is, and whether its sums count."""
+        tile's this is, and whether its sums count; the first word of `flag` is free in shared
+        memory once all threads are here."""
         if self.partials is None:
             store()
             return
         partials, (lane, counts) = self.partials, place
-        flag = shared((1,), "int32")
         lanes = self.sums // (4 * len(sums))
 
         def column(i: int) -> Expr:
@@ -78,14 +79,15 @@ class Splits:
             for i in range(4 * len(sums)):
                 row = tile * self.count + split
                 T.buffer_store(partials, sums[i // 4][i % 4], [row, column(i)])
-        barrier()
+        barrier(DYNAMIC)
         with otherwise_if(thread == 0):
             count = tirx.const(self.count, "int32")
             is_last = T.call_extern("int32", "ingot_is_last_of_tile", int32(tile), count)
-            T.buffer_store(flag, is_last, [0])
-        barrier()
-        is_last = let(flag[0], "int32")
-        with otherwise_if(tirx.And(is_last == 1, counts)):
+            T.buffer_store(flag, tirx.Cast("uint32", is_last), [0])
+        barrier(DYNAMIC)
+        is_last = let(flag[0], "uint32")
+        one = tirx.const(1, "uint32")
+        with otherwise_if(tirx.And(is_last == one, counts)):
             for i in range(4 * len(sums)):
                 total = let(partials[tile * self.count, column(i)])
                 for other in range(1, self.count):

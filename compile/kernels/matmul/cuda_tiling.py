@@ -12,7 +12,7 @@ from ingot.compile.kernels.tensor_core import COLUMNS, LANE_WORDS, ROWS
 from ingot.targets import TargetError
 
 LARGEST_LOAD = 4 * GROUP  # inputs of four lanes' 16 bytes each, of 4-bit weights
-STATIC_SHARED_BYTES, MAX_THREADS = 48 << 10, 1024  # of a block, on every GPU
+MAX_THREADS = 1024  # of a block, on every GPU
 PAIR = 2  # inputs of 16 bits in a word; fewer bits take less room
 PADDING = 16  # words after a row of x, so that two rows of a warp's read are in different banks
 
@@ -29,13 +29,13 @@ class FewRowsTiling:
     stages: int
 
     def __post_init__(self) -> None:
-        fits = self.shared_words() * 4 <= STATIC_SHARED_BYTES and self.threads <= MAX_THREADS
-        if not fits or self.chunk % (LARGEST_LOAD * self.along) or self.stages < 2:
+        is_whole = self.chunk % (LARGEST_LOAD * self.along) == 0
+        if self.threads > MAX_THREADS or not is_whole or self.stages < 2:
             raise TargetError(
                 f"a matmul of few rows can't have {self.across} x {self.along} warps, "
-                f"{self.chunk} inputs in shared memory and {self.stages} stages of weights: inputs "
-                f"are a multiple of {LARGEST_LOAD} for each warp along them, "
-                f"{STATIC_SHARED_BYTES} bytes hold them, and stages are two at least"
+                f"{self.chunk} inputs in shared memory and {self.stages} stages of weights: "
+                f"threads are {MAX_THREADS} at most, inputs a multiple of {LARGEST_LOAD} for each "
+                f"warp along them, and stages are two at least"
             )
 
     @property
@@ -84,8 +84,9 @@ class FewRowsTiling:
 
     @property
     def shared_bytes(self) -> int:
-        """Of a block, at most: a load of 4-bit weights has two words of scales."""
-        return 4 * (self.shared_words() + self.stages * self.threads * 2 * (LANE_WORDS + 2))
+        """Of a block, at most: a norm has a word a row, a load of 4-bit weights two of scales."""
+        rows = self.shared_words() + self.row_tiles * COLUMNS
+        return 4 * (rows + self.stages * self.threads * 2 * (LANE_WORDS + 2))
 
     def bytes_in_flight(self, weights: Weights) -> int:
         """Of weights, that a block has asked for while it multiplies."""

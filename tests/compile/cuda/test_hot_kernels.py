@@ -24,6 +24,7 @@ from tests.compile.cuda.test_compilers import need
 TARGET = load_targets()["cuda:sm_80"]
 FOUR_INPUTS = "LDG.E.128.CONSTANT"  # of x
 IS_LAST = "ATOMG.E.INC.STRONG.GPU"  # of the blocks that share inputs
+OPT_IN_BYTES = 48 << 10  # of shared memory: a block gets more only if the launcher asks the driver
 COPY_ASIDE = "LDGSTS.E.BYPASS.128"  # 16 bytes to shared memory, while the thread goes on
 
 
@@ -34,6 +35,10 @@ def compile_kernel(function: tvm.tirx.PrimFunc, arch: str, folder: Path) -> dict
         tvm.tirx.build(tvm.IRModule({"main": function}), tvm_target(TARGET))
     binary = compile_without_spills(cuda_compiler("nvrtc"), device.source, arch)
     assert [kernel for kernel in binary.kernels if kernel.spill_bytes] == []
+    for kernel in binary.kernels:
+        # TVM asks for what is dynamic, and not below this size: a launch would fail between.
+        dynamic = device.grids[kernel.name].shared_bytes
+        assert dynamic >= OPT_IN_BYTES or kernel.shared_bytes + dynamic <= OPT_IN_BYTES, kernel
     code = disassemble(binary.cubin, folder)
     assert set(code) == {kernel.name for kernel in binary.kernels}
     assert all(kernel.of("LDL") == kernel.of("STL") == 0 for kernel in code.values())
