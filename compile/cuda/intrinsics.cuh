@@ -226,10 +226,14 @@ INGOT_DEVICE void ingot_warpgroup_arrive(float *c) {
   asm volatile("wgmma.fence.sync.aligned;" : INGOT_SUMS(c) :: "memory");
 }
 
+// Closes what was begun, before any branch: else the compiler closes a group of its own.
+INGOT_DEVICE void ingot_warpgroup_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
 // Ends what was begun; only now the sums are there.
 INGOT_DEVICE void ingot_warpgroup_wait(float *c) {
-  asm volatile("wgmma.commit_group.sync.aligned;\n"
-               "wgmma.wait_group.sync.aligned 0;" : INGOT_SUMS(c) :: "memory");
+  asm volatile("wgmma.wait_group.sync.aligned 0;" : INGOT_SUMS(c) :: "memory");
 }
 
 // Begins C = A B, or C += A B. Of B, 8 columns by 16 bytes lie together, the next 8 columns come

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
 
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T, ceil_div, index, otherwise_if
 
@@ -95,6 +96,14 @@ def barrier(scope: str = "shared") -> None:
     of a scope where it sees none, and knows those of that scope alone.
     """
     T.evaluate(T.tvm_storage_sync(scope))
+
+
+def dynamic_shared(count: int, dtype: str) -> Buffer:
+    """Shared memory that the launch asks for. It is named by its type: C++ takes such arrays of one
+    name, in all kernels of a file, for the same."""
+    buffer = T.alloc_buffer((count,), dtype, scope=DYNAMIC)
+    IRBuilder.name(f"shared_{dtype}", buffer)
+    return buffer
 
 
 Combine = Callable[[Expr, Expr], Expr]

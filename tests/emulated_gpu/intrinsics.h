@@ -182,6 +182,7 @@ static std::vector<Product> products[MAX_THREADS];
 static void ingot_share_with_tensor_cores() {}
 static void ingot_hold(unsigned *) {}
 static void ingot_warpgroup_arrive(float *) {}
+static void ingot_warpgroup_commit() {}
 static void ingot_warpgroup_wait(float *) {
   for (const Product &one : products[current])
     for (int i = 0; i < 64; ++i) one.c[i] = (one.adds ? one.c[i] : 0) + one.values[i];

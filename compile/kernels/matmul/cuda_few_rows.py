@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from tvm import tirx
 
-from ingot.compile.kernels.cuda_ir import DYNAMIC, WARP, Local, barrier, launch, let
+from ingot.compile.kernels.cuda_ir import DYNAMIC, WARP, Local, barrier, dynamic_shared, launch, let
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue, add_product
 from ingot.compile.kernels.matmul.cuda_inputs import FOUR, Inputs
 from ingot.compile.kernels.matmul.cuda_splits import Splits
@@ -68,7 +68,7 @@ class FewRows:
         # x, or the sums, then the norm's scales, then the stages. One buffer: TVM asks the driver
         # for more than 48 KB by what is dynamic alone.
         words_of_all = self.ring + tiling.stages * self.stage_words
-        self.shared = T.alloc_buffer((words_of_all,), "uint32", scope=DYNAMIC)
+        self.shared = dynamic_shared(words_of_all, "uint32")
         self.sums = [zeros(4) for _ in range(tiling.row_tiles)]
         self.own_loads = tiling.chunk // weights.inputs_per_load // tiling.along
         assert self.own_loads * tiling.along * weights.inputs_per_load == tiling.chunk, tiling

@@ -26,6 +26,7 @@ from ingot.compile.kernels.matmul.cuda_warpgroup import (
     FEATURES_TILE,
     ROWS_TILE,
     SUMS,
+    Piece,
     Warpgroups,
     dealt,
 )
@@ -100,18 +101,13 @@ class Float8Warpgroups(Warpgroups):
     def _has_parts(self) -> bool:
         return True
 
-    def _multiply(self, step: Expr) -> None:
-        slot = self._slot(step)
-        pieces = self._all_pieces(slot, step)
+    def _factors(self, step: Expr, pieces: list[Piece]) -> list[Expr]:
         scales = [
             _scale_of(self, step, self.at.t * 2 + (tile * COLUMNS + column))
             for tile in range(ROWS_TILE // COLUMNS)
             for column in range(2)
         ]
-        self._sum_up(slot, pieces, adds=False)
-        for i in range(SUMS):
-            scaled = self.part[i] * scales[i // 4 * 2 + i % 2]
-            T.buffer_store(self.lane_sums, self.lane_sums[i] + scaled, [i])
+        return [scales[i // 4 * 2 + i % 2] for i in range(SUMS)]
 
 
 def _scale_of(kernel: Float8ManyRows | Float8Warpgroups, step: Expr, line: Expr) -> Expr:

@@ -11,12 +11,12 @@ Vector c (of 16 bytes) of row r lies at c ^ 4 in every odd row: a quarter of a w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tvm import tirx
 
-from ingot.compile.kernels.cuda_ir import WARP, barrier, for_elements, launch, let
+from ingot.compile.kernels.cuda_ir import WARP, barrier, dynamic_shared, for_elements, launch, let
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue, add_product
 from ingot.compile.kernels.matmul.cuda_inputs import Inputs
 from ingot.compile.kernels.matmul.cuda_weights import Weights
@@ -39,31 +39,43 @@ TILE = (128, 128)  # rows and features, where nothing was measured
 WARPS_DOWN, WARPS_ACROSS = 2, 4
 THREADS = WARPS_DOWN * WARPS_ACROSS * WARP
 MAX_STAGES = 3  # likewise
+# Blocks start in the order of their numbers. Those of a few features follow each other for so many
+# bands of rows: what runs at a time reads the same weights, and x out of the second-level cache.
+BANDS_TOGETHER = 16
 VECTOR_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One step's tiles in shared memory, in vectors of 16 bytes: x first, then the weights."""
+    """One step's tiles in shared memory, in vectors of 16 bytes: x first, then the weights, then
+    the scales of each feature's groups, which take less than one."""
 
     rows: int
     features: int
     x_vectors: int  # in a row
     weight_vectors: int
+    scale_vectors: int  # of all features
 
     @staticmethod
     def of(weights: Weights, rows: int, features: int) -> Stage:
         """Two units of 16- and 8-bit weights a step, four of 4-bit ones."""
         units = max(2, weights.units_per_load)
-        return Stage(rows, features, units * 4, units * 4 // weights.units_per_load)
+        loads = units // weights.units_per_load
+        assert loads == 1 or not weights.has_group_scales
+        scales = features if weights.has_group_scales else 0
+        return Stage(rows, features, units * 4, loads * 4, scales)
 
     @property
     def weights_start(self) -> int:
         return self.rows * self.x_vectors
 
     @property
-    def vectors(self) -> int:
+    def scales_start(self) -> int:
         return self.weights_start + self.features * self.weight_vectors
+
+    @property
+    def vectors(self) -> int:
+        return self.scales_start + self.scale_vectors
 
     def padded(self, n: Expr) -> Expr:
         """The rows of whole tiles."""
@@ -88,8 +100,13 @@ def multiply_tiles(
     """Emit the kernel whose blocks compute a tile each, of rounded x."""
     stages = stage.fitting(target)
     blocks = index(-(-epilogue.weights.spec.out_features // stage.features))
-    with launch(blocks, THREADS, ceil_div(epilogue.n, stage.rows)) as (block, band, thread):
-        kernel(stage, stages, x, epilogue, block, band, thread).run()
+    bands = ceil_div(epilogue.n, stage.rows)
+    together = minimum(bands, index(BANDS_TOGETHER))
+    grid_y = ceil_div(bands, BANDS_TOGETHER) * blocks
+    with launch(together, THREADS, grid_y) as (place, y, thread):
+        band = let(tirx.floordiv(y, blocks) * BANDS_TOGETHER + place, "int64")
+        with otherwise_if(band < bands):
+            kernel(stage, stages, x, epilogue, tirx.floormod(y, blocks), band, thread).run()
 
 
 def round_rows(
@@ -140,7 +157,7 @@ class ManyRows:
         self.down = tirx.floordiv(self.at.warp, WARPS_ACROSS) * self.warp_rows
         self.across = tirx.floormod(self.at.warp, WARPS_ACROSS) * self.warp_features
         self.steps = weights.inputs // weights.unit * 4 // stage.x_vectors
-        self.shared = T.alloc_buffer((stages * stage.vectors,), "uint32x4", scope="shared.dyn")
+        self.shared = dynamic_shared(stages * stage.vectors, "uint32x4")
         self._start()
 
     def _start(self) -> None:
@@ -155,9 +172,13 @@ class ManyRows:
             emit(f"wait_copies<{ahead - 1}>")
             self._hand_over()
             barrier()  # this step's tiles are there, and all have read those of the last one
-            self._fetch(step + ahead)
-            self._multiply(step)
+            self._advance(step, step + ahead)
         self._write()
+
+    def _advance(self, step: Expr, later: Expr) -> None:
+        """Multiply a step's tiles while those of a later one are on their way."""
+        self._fetch(later)
+        self._multiply(step)
 
     def _hand_over(self) -> None:
         """Whatever it takes for others to see this thread's copies after a barrier."""
@@ -184,6 +205,12 @@ class ManyRows:
                 lane = index(tirx.floormod(vector, 4))
                 source = self.weights.pointer(feature, load, lane)
                 self._copy(slot + self._weight_place(line, vector), source)
+            if stage.scale_vectors:
+                with otherwise_if(self.thread < stage.features):
+                    feature = self._known(self.block * stage.features + index(self.thread))
+                    place = pointer(self.shared, slot + stage.scales_start + self.thread)
+                    source = self.weights.scale_pointer(feature, step)
+                    emit(f"copy_async{4 * self.weights.scale_words}", place, source)
         emit("commit_copies")
 
     def _known(self, feature: Expr) -> Expr:
@@ -221,8 +248,7 @@ class ManyRows:
         for load in range(self.stage.weight_vectors // 4):
             places = [slot + self._weight_place(line, load * 4 + self.at.t) for line in lines]
             loaded = [self._read(place) for place in places]
-            number = step * (self.stage.weight_vectors // 4) + load
-            scales = [self._scales(tile, number) for tile in features]
+            scales = [self._scales(slot, self._lines(tile)) for tile in features]
             for unit in range(per_load):
                 right = [self.weights.fragment(fragment, unit) for fragment in loaded]
                 factors = [2 * [self.weights.scale(two, unit) for two in tile] for tile in scales]
@@ -240,18 +266,26 @@ class ManyRows:
         """For each tile of rows what a lane's four sums are multiplied by, if x has scales."""
         return [[] for _ in self.sums]
 
-    def _scales(self, tile: int, load: Expr) -> list[Buffer]:
-        """The scales of the two features of a lane's sums, or nothing."""
-        if not self.weights.has_group_scales:
+    def _scales(self, slot: Expr, lines: Sequence[Expr]) -> list[Buffer]:
+        """The words of the scales of some of the tile's features, or nothing."""
+        if not self.stage.scale_vectors:
             return []
-        return [
-            self.weights.load_scales(self._known(feature), load) for feature in self._features(tile)
-        ]
+        count, found = self.weights.scale_words, []
+        for line in lines:
+            loaded = words(count)
+            place = pointer(self.shared, slot + self.stage.scales_start + line)
+            emit(f"load_shared{4 * count}", pointer(loaded, 0), place)
+            found.append(loaded)
+        return found
+
+    def _lines(self, tile: int) -> list[Expr]:
+        """The two features of a lane's sums, in the block's tile."""
+        first = self.across + tile * COLUMNS + self.at.t * 2
+        return [first, first + 1]
 
     def _features(self, tile: int) -> list[Expr]:
-        inside = self.across + tile * COLUMNS + self.at.t * 2
-        first = self.block * self.stage.features + index(inside)
-        return [let(first, "int64"), let(first + 1, "int64")]
+        start = self.block * self.stage.features
+        return [let(start + index(line), "int64") for line in self._lines(tile)]
 
     def _write(self) -> None:
         for tile in range(0, self.warp_features // COLUMNS, 2):

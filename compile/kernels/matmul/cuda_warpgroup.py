@@ -94,37 +94,41 @@ class Warpgroups(ManyRows):
     def _x_place(self, line: Expr, vector: Expr) -> Expr:
         return vector * ROWS_TILE + line
 
-    def _multiply(self, step: Expr) -> None:
+    def _advance(self, step: Expr, later: Expr) -> None:
+        """The threads start their copies while the tensor cores multiply."""
         slot = self._slot(step)
-        pieces = self._all_pieces(slot, step)
-        if not self._has_parts():
-            self._sum_up(slot, pieces, adds=True)
-            return
-        for piece in pieces:
-            self._sum_up(slot, [piece], adds=False)
-            for i in range(SUMS):
-                scaled = self.part[i] * piece.scales[i % 4 // 2]
-                T.buffer_store(self.lane_sums, self.lane_sums[i] + scaled, [i])
+        pieces = self._all_pieces(slot)
+        is_scaled = self.weights.has_group_scales  # then each group's sum is scaled by itself
+        for number, group in enumerate([[piece] for piece in pieces] if is_scaled else [pieces]):
+            factors = self._factors(step, group)
+            self._begin(slot, group, adds=not factors)
+            if number == 0:
+                self._fetch(later)
+            emit("warpgroup_wait", pointer(self.part, 0))
+            for i, factor in enumerate(factors):
+                T.buffer_store(self.lane_sums, self.lane_sums[i] + self.part[i] * factor, [i])
 
-    def _all_pieces(self, slot: Expr, step: Expr) -> list[Piece]:
+    def _factors(self, step: Expr, pieces: list[Piece]) -> list[Expr]:
+        """What each sum of these pieces is multiplied by before it is added, or nothing."""
+        if not self._has_parts():
+            return []
+        return [pieces[0].scales[i % 4 // 2] for i in range(SUMS)]
+
+    def _all_pieces(self, slot: Expr) -> list[Piece]:
         return [
             piece
             for load in range(self.stage.weight_vectors // 4)
-            for piece in self._pieces(slot, step, load)
+            for piece in self._pieces(slot, load)
         ]
 
-    def _pieces(self, slot: Expr, step: Expr, load: int) -> list[Piece]:
+    def _pieces(self, slot: Expr, load: int) -> list[Piece]:
         """The units of one load of 16 bytes for each of a lane's features."""
         per_load = self.weights.units_per_load
         lines = (self.line, self.line + 8)
         loaded = [
             self._read(slot + self._weight_place(line, load * 4 + self.at.t)) for line in lines
         ]
-        scales = []
-        if self.weights.has_group_scales:
-            number = step * (self.stage.weight_vectors // 4) + load
-            features = (self._known(self.block * FEATURES_TILE + index(line)) for line in lines)
-            scales = [self.weights.load_scales(feature, number) for feature in features]
+        scales = self._scales(slot, lines)
         return [
             Piece(
                 self.weights.fragment(loaded[0], unit),
@@ -135,8 +139,8 @@ class Warpgroups(ManyRows):
             for unit in range(per_load)
         ]
 
-    def _sum_up(self, slot: Expr, pieces: list[Piece], *, adds: bool) -> None:
-        """part = A B over the pieces, or what it is and more."""
+    def _begin(self, slot: Expr, pieces: list[Piece], *, adds: bool) -> None:
+        """Begin part = A B over the pieces, or what it is and more."""
         sums = pointer(self.part, 0)
         for piece in pieces:
             emit("hold", pointer(piece.upper, 0))
@@ -150,7 +154,7 @@ class Warpgroups(ManyRows):
                 is_more = tirx.const(int(adds or number + s > 0), "int32")
                 name = f"warpgroup_multiply_{SHORT[self.weights.dtype]}"
                 emit(name, sums, *left, pointer(self.shared, place), is_more)
-        emit("warpgroup_wait", sums)
+        emit("warpgroup_commit")
 
     def _write(self) -> None:
         first = let(self.block * FEATURES_TILE + index(self.line), "int64")

@@ -93,12 +93,6 @@ class Weights:
         """Where the scales of a load's groups are."""
         return pointer(self.packed[1], row, load * self.units_per_load)
 
-    def load_scales(self, row: Expr, load: Expr) -> Buffer:
-        """The words of them."""
-        loaded = words(self.scale_words)
-        emit(f"load{4 * self.scale_words}", pointer(loaded, 0), self.scale_pointer(row, load))
-        return loaded
-
     def scale(self, loaded: Buffer, number: int) -> Expr:
         """That of one of the load's groups, as float32."""
         return let(half_of(loaded[number // 2], number % 2))

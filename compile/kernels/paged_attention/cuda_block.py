@@ -11,7 +11,7 @@ from typing import Any
 
 from tvm import tirx
 
-from ingot.compile.kernels.cuda_ir import WARP, Local, barrier, let
+from ingot.compile.kernels.cuda_ir import WARP, Local, barrier, dynamic_shared, let
 from ingot.compile.kernels.paged_attention.cuda_shape import VALUES, Shape, turned
 from ingot.compile.kernels.paged_attention.cuda_softmax import RowPair
 from ingot.compile.kernels.paged_attention.cuda_tensors import Tensors, visible_range
@@ -47,7 +47,7 @@ class BlockAttention:
     ) -> None:
         self.spec, self.tensors, self.shape = spec, tensors, shape
         self.kv_head, self.thread, self.at = let(kv_head, "int64"), int32(thread), Lane.of(thread)
-        self.shared = T.alloc_buffer((shape.vectors,), "uint32x4", scope="shared.dyn")
+        self.shared = dynamic_shared(shape.vectors, "uint32x4")
         self._find_rows(tile)
 
     def run(self) -> None:

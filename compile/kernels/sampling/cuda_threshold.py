@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from ingot.compile.kernels.cuda_ir import Local, barrier, let, strided
+from ingot.compile.kernels.cuda_ir import Local, barrier, dynamic_shared, let, strided
 from ingot.compile.kernels.sampling.cuda_block import (
     HALF_BITS,
     THREADS,
@@ -79,7 +79,7 @@ class DigitBlock:
         self.block, self.search = block, search
         self.shift, self.bits = DIGITS[digit]
         self.histogram = NEXT if digit else FIRST
-        self.bins = T.alloc_buffer((3 * BINS,), "uint32", scope="shared.dyn")
+        self.bins = dynamic_shared(3 * BINS, "uint32")
 
     def count(self, values: list[tuple[Expr, Expr]], row: Row) -> None:
         """Add the logits that the digits so far leave to the row's histogram."""

@@ -7,7 +7,7 @@ import pytest
 
 from ingot.compile.kernels import matmul
 from ingot.compile.kernels.activation.reference import reference as activation_reference
-from ingot.compile.kernels.matmul import LinearSpec, reference
+from ingot.compile.kernels.matmul import LinearSpec, cuda_many_rows, reference
 from ingot.compile.schemes import FORMATS
 from ingot.targets import load_targets
 from tests.compile.kernels.conftest import compile_op
@@ -42,6 +42,19 @@ def test_linear_is_its_reference(code: str) -> None:
         assert_close(got, want[:n], "linear", scale)
         whole = got if whole is None else whole
         np.testing.assert_array_equal(got, whole[:n])
+
+
+def test_blocks_of_many_bands_go_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three bands of rows where two go together: the last group is not whole."""
+    monkeypatch.setattr(cuda_many_rows, "BANDS_TOGETHER", 2)
+    n, inputs = 257, 64
+    spec = LinearSpec(FEATURES, inputs, FORMATS["bf16"], "int8", False)
+    weight, x = float32(FEATURES, inputs, seed=1), float32(n, inputs, seed=3)
+    want = reference.linear(x, weight, None, spec.format, "bfloat16")
+    run = compile_op("matmul", spec, TARGET)
+    out = np.full((n, FEATURES), np.nan, np.float32)
+    got = run(x, *matmul.pack(weight, spec, TARGET), out)[-1]
+    assert_close(got, want, "linear", float(np.abs(want).max()))
 
 
 @pytest.mark.parametrize("code", ["q4_s128", "f8"])
