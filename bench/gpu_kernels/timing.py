@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ingot.runtime.cuda.driver import Event, Graph, Stream
+from ingot.runtime.cuda.driver import capture as capture_graph
 
 Copies = Sequence[Sequence[Sequence[Any]]]
 """For each copy of the tensors, the arguments of each call."""
@@ -21,7 +22,7 @@ def capture(stream: Stream, functions: Sequence[Callable[..., Any]], copies: Cop
                 function(*tensors)
 
     run()  # loads the kernels and takes the memory that they need beside
-    graph, _ = stream.capture(run)
+    graph, _ = capture_graph(lambda _: run())
     return graph
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ingot.errors import ArtifactTargetError
+from ingot.runtime.artifact.gpu_status import hint_for
 from ingot.runtime.artifact.manifest import TargetRecord, cubin_name, ptx_name
 from ingot.targets import load_targets
 from ingot.targets.cpu import detect_cpu
@@ -19,32 +20,40 @@ CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """`cpu_features` are spelled as in `/proc/cpuinfo`; `cuda_arch` is like `sm_90`."""
+    """`cpu_features` are spelled as in `/proc/cpuinfo`; `cuda_arch` is like `sm_90`. Where a driver
+    gives no GPU, `cuda_status` is its error."""
 
     system: str
     architecture: str
     cpu_features: frozenset[str]
     cuda_arch: str | None = None
+    cuda_status: int = 0
 
 
 def detect_machine() -> Machine:
     system, architecture = platform.system(), platform.machine()
     features = detect_cpu().features if system == "Linux" else frozenset()
-    return Machine(system, architecture, features, detect_cuda_arch())
+    arch, status = _ask_driver()
+    return Machine(system, architecture, features, arch, status)
 
 
 def detect_cuda_arch() -> str | None:
     """The architecture of the first GPU, by the driver alone; None without driver or GPU."""
+    return _ask_driver()[0]
+
+
+def _ask_driver() -> tuple[str | None, int]:
+    """The architecture of the first GPU, and the driver's error where it gives none."""
     try:
         driver = ctypes.CDLL(CUDA_DRIVER)
     except OSError:
-        return None
+        return None, 0
     device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
-        return None
+    if status := driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
+        return None, int(status)
     driver.cuDeviceGetAttribute(ctypes.byref(major), CAPABILITY_MAJOR, device)
     driver.cuDeviceGetAttribute(ctypes.byref(minor), CAPABILITY_MINOR, device)
-    return f"sm_{major.value}{minor.value}"
+    return f"sm_{major.value}{minor.value}", 0
 
 
 def _capability(arch: str) -> tuple[int, int]:
@@ -79,6 +88,12 @@ def check_target(target: TargetRecord, machine: Machine) -> None:
 
 
 def _check_cuda(target: TargetRecord, machine: Machine) -> None:
+    if machine.cuda_status:
+        raise ArtifactTargetError(
+            f"this artifact needs an NVIDIA GPU ({target.cuda_arch}), and this machine's driver "
+            f"gives none: its error is {machine.cuda_status}",
+            hint=hint_for(machine.cuda_status),
+        )
     if machine.cuda_arch is None:
         raise ArtifactTargetError(
             f"this artifact needs an NVIDIA GPU ({target.cuda_arch}); this machine has none",

@@ -78,7 +78,7 @@ class BucketArguments:
         specs = [(_shape(name, bucket), PADDING[name].dtype) for name in names]
         _, self._num_bytes = lay_out(specs)
         self._buffer = PackedBuffer(self._num_bytes, num_turns)
-        self._are_read = [Event() for _ in range(num_turns)]
+        self._are_read = [Event(is_timed=False) for _ in range(num_turns)]
         self._turn = 0
         self._turns = [
             dict(zip(names, self._buffer.arrays(specs, turn), strict=True))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ingot.runtime.cuda.driver import Graph, Stream
+from ingot.runtime.cuda.driver import Graph, Stream, capture
 from ingot.runtime.cuda.scratch import Scratch
 from ingot.runtime.vm import VirtualMachine
 
@@ -45,12 +45,15 @@ class Recorder:
         gives what it has back to the GPU when memory runs out. The arguments must be on the stream,
         and stay where they are.
         """
-        with scratch.serves(self._code_path), self._stream.takes_kernels():
-            for _ in range(2):
-                work(self._vm.call)
-                self._storages = []
-            graph, result = self._stream.capture(lambda: work(self._vm.call))
+        with scratch.serves(self._code_path):
+            with self._stream.takes_kernels():
+                for _ in range(2):
+                    work(self._vm.call)
+                    self._storages = []
+            graph, result = capture(lambda _: work(self._vm.call))
             kept, self._storages = self._storages, []
+        # What the runs took goes back to a pool that other engines take from.
+        self._stream.wait()
         return Captured(graph, result, kept, sum(size for _, size in kept))
 
     def _watch(

@@ -1,76 +1,31 @@
-"""Turns CUDA's runtime library into streams, events, pinned memory and errors with a name."""
+"""Turns CUDA's runtime library into streams, events, graphs and memory."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import weakref
-from collections.abc import Callable
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ingot.errors import IngotError
-from ingot.runtime.ffi import find_tvm_libraries, load_tvm_runtime, tvm_ffi
+from ingot.runtime.cuda.library import call_cuda, cuda_function, take_memory, use_first_gpu
+from ingot.runtime.ffi import tvm_ffi
 
 CUDA = 2  # DLPack's device type
-RUNTIME_LIBRARY = "libcudart.so.13"
 HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = 1, 2, 3
 # Another thread may do what it likes while this one captures.
 CAPTURE_THREAD_LOCAL = 1
-
-
-@cache
-def load_cuda_runtime() -> None:
-    """Map TVM's runtime for CUDA into the process once."""
-    load_tvm_runtime()
-    _load_cudart()
-    library = find_tvm_libraries() / "libtvm_runtime_cuda.so"
-    try:
-        ctypes.CDLL(str(library))
-    except OSError as error:
-        raise IngotError(f"TVM's runtime for CUDA can't be loaded: {error}") from None
-
-
-def _load_cudart() -> None:
-    """The system's library, or the one that the process has already, else the wheel's."""
-    folders = (find_spec("nvidia.cu13") if find_spec("nvidia") else None) or None
-    places = list(folders.submodule_search_locations or []) if folders else []
-    for name in (RUNTIME_LIBRARY, *(str(Path(p) / "lib" / RUNTIME_LIBRARY) for p in places)):
-        try:
-            ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
-        except OSError:
-            continue
-        return
-    raise IngotError(
-        f"CUDA's runtime library ({RUNTIME_LIBRARY}) is not installed",
-        hint="pip install 'nvidia-cuda-runtime==13.*'",
-    )
-
-
-@cache
-def _function(name: str) -> Callable[..., int]:
-    load_cuda_runtime()
-    found: Callable[..., int] = getattr(ctypes.CDLL(None), name)  # global once it is loaded
-    return found
-
-
-def call_cuda(name: str, *arguments: Any) -> None:
-    """Call a function of CUDA's runtime; raise if it fails. Integers are 32 bits wide."""
-    if status := _function(name)(*arguments):
-        describe = ctypes.CDLL(None).cudaGetErrorString
-        describe.restype = ctypes.c_char_p
-        raise IngotError(
-            f"the GPU failed: {name} gave {status}, {describe(status).decode()}",
-            hint="nvidia-smi shows whether it works and who uses its memory",
-        )
+EVENT_WITHOUT_TIME = 2
+STREAM_APART = 1  # from the default stream: neither waits for the other
 
 
 def free_device_memory_bytes() -> int:
     """What nobody uses of the first GPU's memory."""
+    use_first_gpu()
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     call_cuda("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
     return free.value
@@ -115,33 +70,28 @@ class PinnedBuffer:
     """Bytes of the host that the GPU copies by itself. Given back with the object."""
 
     def __init__(self, num_bytes: int) -> None:
-        pointer = ctypes.c_void_p()
-        call_cuda("cudaMallocHost", ctypes.byref(pointer), ctypes.c_size_t(num_bytes))
-        assert pointer.value is not None
-        self.pointer: int = pointer.value
+        self.pointer = take_memory("cudaMallocHost", num_bytes)
         memory = (ctypes.c_uint8 * num_bytes).from_address(self.pointer)
         self.array: NDArray[np.uint8] = np.ctypeslib.as_array(memory)
-        weakref.finalize(self, _function("cudaFreeHost"), pointer)
+        weakref.finalize(self, cuda_function("cudaFreeHost"), ctypes.c_void_p(self.pointer))
 
 
 class DeviceBuffer:
     """Bytes of the GPU. Given back with the object, once what runs there is done."""
 
     def __init__(self, num_bytes: int) -> None:
-        pointer = ctypes.c_void_p()
-        call_cuda("cudaMalloc", ctypes.byref(pointer), ctypes.c_size_t(num_bytes))
-        assert pointer.value is not None
-        self.pointer: int = pointer.value
-        weakref.finalize(self, _function("cudaFree"), pointer)
+        self.pointer = take_memory("cudaMalloc", num_bytes)
+        weakref.finalize(self, cuda_function("cudaFree"), ctypes.c_void_p(self.pointer))
 
 
 class Event:
-    """A place in a stream that the host can wait for."""
+    """A place in a stream that the host can wait for. One whose time nobody asks for costs less."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_timed: bool = True) -> None:
         self._handle = ctypes.c_void_p()
-        call_cuda("cudaEventCreate", ctypes.byref(self._handle))
-        weakref.finalize(self, _function("cudaEventDestroy"), self._handle)
+        flags = 0 if is_timed else EVENT_WITHOUT_TIME
+        call_cuda("cudaEventCreateWithFlags", ctypes.byref(self._handle), flags)
+        weakref.finalize(self, cuda_function("cudaEventDestroy"), self._handle)
 
     def record(self, stream: Stream | None) -> None:
         call_cuda("cudaEventRecord", self._handle, _handle(stream))
@@ -159,12 +109,13 @@ class Event:
 
 class Stream:
     """An order of work of its own. It waits for the default stream, which TVM copies on, and the
-    default stream for it: the two need no events between them."""
+    default stream for it: the two need no events between them. But for one that is apart."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_apart: bool = False) -> None:
         self.handle = ctypes.c_void_p()
-        call_cuda("cudaStreamCreate", ctypes.byref(self.handle))
-        weakref.finalize(self, _function("cudaStreamDestroy"), self.handle)
+        flags = STREAM_APART if is_apart else 0
+        call_cuda("cudaStreamCreateWithFlags", ctypes.byref(self.handle), flags)
+        weakref.finalize(self, cuda_function("cudaStreamDestroy"), self.handle)
 
     def wait(self) -> None:
         call_cuda("cudaStreamSynchronize", self.handle)
@@ -173,18 +124,38 @@ class Stream:
         """A context in which this thread's compiled code launches on the stream."""
         return tvm_ffi.use_raw_stream(tvm_ffi.device("cuda", 0), self.handle.value or 0)
 
-    def capture(self, work: Callable[[], Any]) -> tuple[Graph, Any]:
-        """What `work` launches, as a graph, and what it returns. Nothing of it runs."""
-        call_cuda("cudaStreamBeginCapture", self.handle, CAPTURE_THREAD_LOCAL)
-        captured = ctypes.c_void_p()
+
+def capture(work: Callable[[Stream], Any]) -> tuple[Graph, Any]:
+    """What `work` puts on the stream that it is given, as a graph, and what it returns. Nothing of
+    it runs. This thread's compiled code launches there meanwhile.
+
+    The stream is apart from the default one. If it were not, no thread of the process could use
+    that one meanwhile, be it for another engine or another library.
+    """
+    stream, captured = Stream(is_apart=True), ctypes.c_void_p()
+    with stream.takes_kernels(), _no_collection():
+        call_cuda("cudaStreamBeginCapture", stream.handle, CAPTURE_THREAD_LOCAL)
         try:
-            result = work()
+            result = work(stream)
         except BaseException:
-            # A stream that captures takes no other work. What was captured is worth nothing.
-            _function("cudaStreamEndCapture")(self.handle, ctypes.byref(captured))
+            # A stream that captures can't be given back. What was captured is worth nothing.
+            cuda_function("cudaStreamEndCapture")(stream.handle, ctypes.byref(captured))
             raise
-        call_cuda("cudaStreamEndCapture", self.handle, ctypes.byref(captured))
-        return Graph(captured), result
+        call_cuda("cudaStreamEndCapture", stream.handle, ctypes.byref(captured))
+    return Graph(captured), result
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python frees no cycles meanwhile: with them may go memory of the GPU, which a thread that
+    captures can't give back."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class Graph:
@@ -195,7 +166,7 @@ class Graph:
         flags = ctypes.c_ulonglong(0)
         call_cuda("cudaGraphInstantiate", ctypes.byref(self._handle), captured, flags)
         call_cuda("cudaGraphDestroy", captured)
-        weakref.finalize(self, _function("cudaGraphExecDestroy"), self._handle)
+        weakref.finalize(self, cuda_function("cudaGraphExecDestroy"), self._handle)
 
     def launch(self, stream: Stream) -> None:
         call_cuda("cudaGraphLaunch", self._handle, stream.handle)

@@ -34,6 +34,7 @@ from ingot.runtime.cuda.driver import (
     copy_async,
     free_device_memory_bytes,
 )
+from ingot.runtime.cuda.library import use_first_gpu
 from ingot.runtime.cuda.scratch import Scratch
 from ingot.runtime.cuda.wishes import MAX_LISTED, WishBuffers
 from ingot.runtime.sampling import Drawn, SamplingInputs, Wishes
@@ -95,7 +96,7 @@ class DecodeGraphs:
         self._stream = Stream()
         self._recorder = Recorder(vm, artifact.code_path, self._stream)
         self._tokens = PinnedBuffer(TOKEN_BYTES * BATCHES[-1])
-        self._are_there = Event()
+        self._are_there = Event(is_timed=False)
         self._graphs: OrderedDict[Bucket, _Decode] = OrderedDict()
         self._limit_bytes = int(free_device_memory_bytes() * MEMORY_SHARE)
         self._last: StepInputs | None = None
@@ -123,6 +124,7 @@ class DecodeGraphs:
         wishes: Wishes | None = None,
     ) -> Drawn:
         """The token of each row of logits, by the bucket's graphs."""
+        use_first_gpu()
         decode, stream = self._find(bucket), self._stream
         ahead, self._ahead = self._ahead, None
         if (

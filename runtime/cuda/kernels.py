@@ -14,7 +14,7 @@ from typing import Any
 from ingot.errors import ArtifactCorruptError, ArtifactTargetError
 from ingot.runtime.artifact.machine import CUDA_DRIVER, detect_cuda_arch, device_code_for
 from ingot.runtime.artifact.manifest import LAUNCHES_NAME
-from ingot.runtime.cuda.driver import call_cuda
+from ingot.runtime.cuda.library import call_cuda, use_first_gpu
 from ingot.runtime.ffi import tvm_ffi
 
 # The driver's numbers for the options of loading: a buffer for errors, and its size.
@@ -52,6 +52,7 @@ def check_loads(code: bytes, path: Path, gpu: str | None) -> None:
     TVM loads it at the first launch and knows the error's number alone. The driver keeps what it
     compiles from assembly, so that the second time is short.
     """
+    use_first_gpu()
     call_cuda("cudaFree", None)  # makes the context that modules are loaded into
     driver = ctypes.CDLL(CUDA_DRIVER)
     log = ctypes.create_string_buffer(LOG_BYTES)

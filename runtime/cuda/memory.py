@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ingot.runtime.cuda.driver import load_cuda_runtime
+from ingot.errors import IngotError
+from ingot.runtime.artifact.gpu_status import OUT_OF_MEMORY, hint_for
+from ingot.runtime.cuda.library import load_cuda_runtime, release_pool
 from ingot.runtime.cuda.packed import PackedArguments
 from ingot.runtime.cuda.upload import OnProgress, upload
 from ingot.runtime.ffi import tvm_ffi
@@ -32,8 +34,19 @@ class CudaMemory:
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
         """A tensor that holds anything."""
-        name = np.dtype(dtype).name
-        return self._allocate(tvm_ffi.Shape(shape), tvm_ffi.dtype(name), self._device, None)
+        kind = np.dtype(dtype)
+        arguments = tvm_ffi.Shape(shape), tvm_ffi.dtype(kind.name), self._device, None
+        try:
+            return self._allocate(*arguments)
+        except RuntimeError:
+            release_pool()
+        try:
+            return self._allocate(*arguments)
+        except RuntimeError as error:
+            raise IngotError(
+                f"the GPU gives no {math.prod(shape) * kind.itemsize:,} bytes: {error}",
+                hint=hint_for(OUT_OF_MEMORY),
+            ) from None
 
     def empty_all(self, kinds: Sequence[tuple[tuple[int, ...], DTypeLike]]) -> list[Any]:
         """Tensors of these shapes and types that hold anything, to be kept for long."""

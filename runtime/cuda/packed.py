@@ -21,6 +21,7 @@ from ingot.runtime.cuda.driver import (
     copy_async,
     copy_columns_async,
 )
+from ingot.runtime.cuda.library import use_first_gpu
 from ingot.runtime.ffi import tvm_ffi
 
 ALIGNMENT = 256  # of what cudaMalloc gives as well
@@ -154,11 +155,12 @@ class PackedArguments:
 
     def __init__(self) -> None:
         self._buffers = [PackedBuffer(ALIGNMENT) for _ in range(NUM_TURNS)]
-        self._are_read = [Event() for _ in range(NUM_TURNS)]
+        self._are_read = [Event(is_timed=False) for _ in range(NUM_TURNS)]
         self._turn = 0
 
     def lend(self, arrays: Sequence[NDArray[Any]]) -> list[Any]:
         """Copies on the GPU, valid until as many calls have come as there are buffers."""
+        use_first_gpu()
         turn = self._turn = (self._turn + 1) % NUM_TURNS
         specs = [(array.shape, array.dtype) for array in arrays]
         _, num_bytes = lay_out(specs)

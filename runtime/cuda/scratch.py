@@ -25,6 +25,8 @@ _ALLOCATE = ctypes.CFUNCTYPE(
 _FREE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
 # Where a compiled library keeps the addresses of TVM's functions.
 _ALLOCATE_NAME, _FREE_NAME = "__TVMBackendAllocWorkspace", "__TVMBackendFreeWorkspace"
+# A library has these places once, whichever engines use it.
+_PLACES = threading.Lock()
 
 
 class Scratch:
@@ -43,7 +45,12 @@ class Scratch:
 
     @contextmanager
     def serves(self, code_path: Path) -> Iterator[None]:
-        """Within, what this thread runs of the library takes its scratch memory from here."""
+        """Within, what this thread runs of the library takes its scratch memory from here. One
+        thread at a time."""
+        with _PLACES:
+            yield from self._serve(code_path)
+
+    def _serve(self, code_path: Path) -> Iterator[None]:
         library = ctypes.CDLL(str(code_path.resolve()))  # the one that is loaded already
         try:
             names = _ALLOCATE_NAME, _FREE_NAME

@@ -22,7 +22,7 @@ class _Staging:
 
     def __init__(self, num_bytes: int) -> None:
         self.buffer = PinnedBuffer(num_bytes)
-        self.is_read = Event()
+        self.is_read = Event(is_timed=False)
 
 
 def upload(

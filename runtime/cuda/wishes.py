@@ -58,7 +58,7 @@ class WishBuffers:
         self._starts = dict(zip(self._specs, starts, strict=True))
         self._buffer = PackedBuffer(num_bytes)
         self._arrays = dict(zip(self._specs, self._buffer.arrays(specs), strict=True))
-        self._is_read = Event()
+        self._is_read = Event(is_timed=False)
         self._vocab_size = vocab_size
         self._raw = DeviceBuffer(MAX_ROWS * vocab_size * LOGIT.itemsize)
         self._raw_views: dict[int, DeviceView] = {}

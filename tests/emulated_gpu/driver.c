@@ -44,7 +44,8 @@ static void append(Queue *to, Work *work) {
   to->last = work;
 }
 
-// As on a GPU, only the capturing stream may get work then: the default stream would wait for it.
+// Only the capturing stream may get work then. A GPU would let others have it, and run it at once
+// and never again.
 static int enqueue(void *stream, Work *work) {
   if (graph && stream != capturing) return CAPTURE_IMPLICIT;
   append(graph ? graph : &queue, work);
@@ -52,11 +53,13 @@ static int enqueue(void *stream, Work *work) {
   return 0;
 }
 
-int emulated_gpu_wait(void) {
+int emulated_gpu_wait(void) { return emulated_gpu_wait_for(emulated_gpu_enqueued); }
+int emulated_gpu_wait_for(unsigned long place) {
   if (graph) return CAPTURE_UNSUPPORTED;
-  while (queue.first) {
+  while (emulated_gpu_done < place) {
     Work *work = queue.first;
     queue.first = work->next;
+    if (!queue.first) queue.last = NULL;
     if (work->function) {
       void *arguments[MAX_ARGUMENTS];
       for (int i = 0; i < MAX_ARGUMENTS; ++i) arguments[i] = &work->values[i];
@@ -67,7 +70,6 @@ int emulated_gpu_wait(void) {
     free(work);
     ++emulated_gpu_done;
   }
-  queue.last = NULL;
   return 0;
 }
 

@@ -11,6 +11,7 @@ extern unsigned long emulated_gpu_counts[NUM_COUNTS];
 extern unsigned long emulated_gpu_enqueued, emulated_gpu_done;
 
 int emulated_gpu_wait(void);
+int emulated_gpu_wait_for(unsigned long place); // for so many pieces of work
 int emulated_gpu_copy(void *to, const void *from, size_t size, void *stream);
 int emulated_gpu_is_capturing(void);
 int emulated_gpu_begin_capture(void *stream);

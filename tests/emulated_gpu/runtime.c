@@ -1,11 +1,19 @@
 // libcudart.so.13 of a machine without a GPU: device memory is host memory. Streams, captures and
 // what runs when are driver.c's.
 #include "driver.h"
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { HOST_TO_DEVICE = 1, DEVICE_TO_HOST = 2, MAX_PINNED = 4096 };
+enum { HOST_TO_DEVICE = 1, DEVICE_TO_HOST = 2, MAX_PINNED = 4096, OUT_OF_MEMORY = 2, INVALID_HANDLE = 400 };
 
+// EMULATED_GPU_DRIVER is the CUDA version of the driver, 0 for none.
+int cudaDriverGetVersion(int *version) {
+  const char *number = getenv("EMULATED_GPU_DRIVER");
+  *version = number ? atoi(number) : 13000;
+  return 0;
+}
+int cudaRuntimeGetVersion(int *version) { *version = 13000; return 0; }
 int cudaGetDeviceCount(int *count) { *count = 1; return 0; }
 int cudaSetDevice(int device) { return 0; }
 int cudaGetDevice(int *device) { *device = 0; return 0; }
@@ -16,19 +24,25 @@ int cudaDeviceGetAttribute(int *value, int attribute, int device) {
 int cudaGetDeviceProperties(char *properties, int device) { strcpy(properties, "emulated"); return 0; }
 
 // Memory is given filled with NaN: nothing may rely on zeros. Given and taken back it waits for all
-// work, and can't be while a stream captures.
+// work, and can't be while a stream captures. EMULATED_GPU_BYTES are all that there are.
+static size_t taken;
 static int allocate(void **pointer, size_t size) {
   int status = emulated_gpu_wait();
   if (status) return status;
+  const char *bytes = getenv("EMULATED_GPU_BYTES");
+  if (bytes && taken + size > strtoull(bytes, NULL, 10)) return OUT_OF_MEMORY;
   ++emulated_gpu_counts[ALLOCATIONS];
   *pointer = aligned_alloc(512, (size + 512) / 512 * 512);
   memset(*pointer, 0xff, size);
+  taken += malloc_usable_size(*pointer);
   return 0;
 }
 static int release(void *pointer) {
   int status = emulated_gpu_wait();
-  if (!status) free(pointer);
-  return status;
+  if (status) return status;
+  taken -= pointer ? malloc_usable_size(pointer) : 0;
+  free(pointer);
+  return 0;
 }
 int cudaMalloc(void **pointer, size_t size) { return allocate(pointer, size); }
 int cudaFree(void *pointer) { return release(pointer); }
@@ -41,7 +55,7 @@ int cudaMallocHost(void **pointer, size_t size) {
       pinned[i].start = *pointer, pinned[i].size = size;
       return status;
     }
-  return 2; // out of memory
+  return OUT_OF_MEMORY;
 }
 int cudaFreeHost(void *pointer) {
   for (int i = 0; i < MAX_PINNED; ++i)
@@ -93,16 +107,28 @@ int cudaStreamCreate(void **stream) { *stream = malloc(1); return 0; }
 int cudaStreamCreateWithFlags(void **stream, unsigned flags) { return cudaStreamCreate(stream); }
 int cudaStreamDestroy(void *stream) { free(stream); return 0; }
 int cudaStreamWaitEvent(void *stream, void *event, unsigned flags) { return 0; }
-int cudaEventCreate(unsigned long **event) { *event = calloc(1, sizeof **event); return 0; }
-int cudaEventDestroy(void *event) { free(event); return 0; }
-// A millisecond for each kernel or copy between the two.
-int cudaEventElapsedTime(float *time, const unsigned long *a, const unsigned long *b) {
-  *time = *b - *a;
+typedef struct { unsigned long place; int is_timed; } Event;
+int cudaEventCreateWithFlags(Event **event, unsigned flags) {
+  *event = calloc(1, sizeof **event);
+  (*event)->is_timed = !(flags & 2);
   return 0;
 }
-int cudaEventRecord(unsigned long *event, void *stream) { *event = emulated_gpu_enqueued; return 0; }
-// An event that was never recorded, or came to pass, is not waited for.
-int cudaEventSynchronize(unsigned long *event) { return *event > emulated_gpu_done ? wait() : 0; }
+int cudaEventCreate(Event **event) { return cudaEventCreateWithFlags(event, 0); }
+int cudaEventDestroy(Event *event) { free(event); return 0; }
+// A millisecond for each kernel or copy between the two.
+int cudaEventElapsedTime(float *time, const Event *a, const Event *b) {
+  if (!a->is_timed || !b->is_timed) return INVALID_HANDLE;
+  *time = b->place - a->place;
+  return 0;
+}
+int cudaEventRecord(Event *event, void *stream) { event->place = emulated_gpu_enqueued; return 0; }
+// What was put on a stream after the event goes on waiting. An event that was never recorded, or
+// came to pass, is not waited for.
+int cudaEventSynchronize(Event *event) {
+  if (event->place <= emulated_gpu_done) return 0;
+  ++emulated_gpu_counts[WAITS];
+  return emulated_gpu_wait_for(event->place);
+}
 
 int cudaStreamBeginCapture(void *stream, int mode) { return emulated_gpu_begin_capture(stream); }
 int cudaStreamEndCapture(void *stream, void **graph) { return emulated_gpu_end_capture(stream, graph); }

@@ -114,3 +114,15 @@ def test_driver(
     subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
     monkeypatch.setattr(module, "CUDA_DRIVER", str(library))
     assert detect_cuda_arch() == arch
+    assert detect_machine().cuda_status == status
+
+
+def test_a_driver_without_a_gpu_is_told_why() -> None:
+    broken = Machine("Linux", "x86_64", frozenset(), cuda_status=802)
+    with pytest.raises(ArtifactTargetError, match="gives none: its error is 802") as e:
+        check_target(CUDA, broken)
+    assert "nvidia-fabricmanager" in e.value.hint
+    unknown = Machine("Linux", "x86_64", frozenset(), cuda_status=12345)
+    with pytest.raises(ArtifactTargetError, match="12345") as e:
+        check_target(CUDA, unknown)
+    assert "nvidia-smi" in e.value.hint

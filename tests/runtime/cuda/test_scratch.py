@@ -10,7 +10,8 @@ import ctypes, sys
 from pathlib import Path
 import ingot.runtime.cuda.scratch
 from ingot.errors import IngotError
-from ingot.runtime.cuda.driver import CUDA, load_cuda_runtime
+from ingot.runtime.cuda.driver import CUDA
+from ingot.runtime.cuda.library import load_cuda_runtime
 from ingot.runtime.cuda.scratch import Scratch, _ALLOCATE, _FREE, _ALLOCATE_NAME, _FREE_NAME
 
 load_cuda_runtime()
