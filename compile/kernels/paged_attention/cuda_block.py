@@ -12,7 +12,7 @@ from typing import Any
 from tvm import tirx
 
 from ingot.compile.kernels.cuda_ir import WARP, Local, barrier, dynamic_shared, let
-from ingot.compile.kernels.paged_attention.cuda_shape import VALUES, Shape, turned
+from ingot.compile.kernels.paged_attention.cuda_shape import VALUES, Shape, Spans, turned
 from ingot.compile.kernels.paged_attention.cuda_softmax import RowPair
 from ingot.compile.kernels.paged_attention.cuda_tensors import Tensors, visible_range
 from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
@@ -57,11 +57,11 @@ class BlockAttention:
             for half in range(2):
                 self._write(half, let(self.softmax.total(half)))
 
-    def run_span(self, span: Expr, span_tokens: int, partials: Any) -> None:
+    def run_span(self, span: Expr, cut: Spans, partials: Any) -> None:
         """Walk one span and write what it adds."""
-        start = let(int32(span) * span_tokens, "int32")
-        begin = let(tirx.Max(self.begin, start), "int32")
-        end = let(tirx.Min(self.end, start + span_tokens), "int32")
+        length = let(cut.length(self.context), "int64")
+        begin = let(tirx.Max(self.begin, int32(span * length)), "int32")
+        end = let(tirx.Min(self.end, int32((span + 1) * length)), "int32")
         with otherwise_if(tirx.And(self.first_row < self.num_rows, begin < end)):
             self._walk(begin, end, with_sinks=False)
             for half in range(2):
@@ -85,10 +85,11 @@ class BlockAttention:
         ]
 
     def _write(self, half: int, total: Expr) -> None:
+        inverse = let(tirx.const(1.0, "float32") / total)
         with otherwise_if(self.exists[half] == 1):
             column = self.head[half] * self.spec.value_dim
             for d, value in self._outputs(half):
-                T.buffer_store(self.tensors.out, value / total, [self.token[half], column + d])
+                T.buffer_store(self.tensors.out, value * inverse, [self.token[half], column + d])
 
     # --- which rows ---------------------------------------------------------------------------
 

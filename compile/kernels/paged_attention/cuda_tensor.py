@@ -18,11 +18,11 @@ from tvm import tirx
 from ingot.compile.kernels.cuda_ir import WARP, launch
 from ingot.compile.kernels.paged_attention.cuda_block import BlockAttention
 from ingot.compile.kernels.paged_attention.cuda_combine import combine
-from ingot.compile.kernels.paged_attention.cuda_shape import Shape
+from ingot.compile.kernels.paged_attention.cuda_shape import Shape, Spans
 from ingot.compile.kernels.paged_attention.cuda_tensors import Tensors
 from ingot.compile.kernels.paged_attention.spec import PagedAttentionSpec
 from ingot.compile.kernels.tensor_core import ROWS
-from ingot.compile.kernels.vector_ir import Buffer, Expr, T, ceil_div, index
+from ingot.compile.kernels.vector_ir import Buffer, Expr, T, index
 from ingot.targets import Target
 
 # Where nothing was measured:
@@ -34,7 +34,6 @@ MAX_STAGES = 3
 class Partials:
     """What each span gives for each row and head: sums of P V, the maximum and the sum of P."""
 
-    spans: Expr
     outputs: Buffer
     largest: Buffer
     totals: Buffer
@@ -43,29 +42,28 @@ class Partials:
 def attend_whole(spec: PagedAttentionSpec, tensors: Tensors, target: Target) -> None:
     """Emit the kernel for many rows."""
     shape = shape_of(spec, target.size("attention_warps", guessed_warps(spec)), target)
-    with launch(_tiles(spec, tensors, shape), shape.warps * WARP, index(spec.kv_heads)) as place:
-        tile, kv_head, thread = place
-        BlockAttention(spec, tensors, shape, tile, kv_head, thread).run()
+    tiles = _tiles(spec, tensors, shape)
+    with launch(tiles, shape.warps * WARP, index(spec.kv_heads)) as (block, kv_head, thread):
+        # A prompt's last rows see most of it: they begin first, so that none is waited for alone.
+        BlockAttention(spec, tensors, shape, tiles - 1 - block, kv_head, thread).run()
 
 
 def attend_split(spec: PagedAttentionSpec, tensors: Tensors, target: Target) -> None:
     """Emit both kernels for few rows."""
     shape = shape_of(spec, 1, target)
-    span_tokens = target.size("attention_span", SPAN)
-    spans = ceil_div(tensors.p * spec.page_size, span_tokens)
+    cut = Spans(target.size("attention_span", SPAN), spec.page_size)
+    spans = cut.most(tensors.p * spec.page_size)
     rows = tensors.n * spec.num_heads
     partials = Partials(
-        spans,
         T.alloc_buffer((rows, spans, spec.value_dim), "float32"),
         T.alloc_buffer((rows, spans), "float32"),
         T.alloc_buffer((rows, spans), "float32"),
     )
-    blocks_y = spans * spec.kv_heads
-    with launch(_tiles(spec, tensors, shape), WARP, blocks_y) as (tile, y, thread):
-        kv_head, span = tirx.floormod(y, spec.kv_heads), tirx.floordiv(y, spec.kv_heads)
-        block = BlockAttention(spec, tensors, shape, tile, kv_head, thread)
-        block.run_span(span, span_tokens, partials)
-    combine(spec, tensors, span_tokens, partials)
+    tiles = _tiles(spec, tensors, shape)
+    with launch(spans * spec.kv_heads, WARP, tiles) as (block, tile, thread):
+        kv_head, span = tirx.floormod(block, spec.kv_heads), tirx.floordiv(block, spec.kv_heads)
+        BlockAttention(spec, tensors, shape, tile, kv_head, thread).run_span(span, cut, partials)
+    combine(spec, tensors, cut, partials)
 
 
 def guessed_warps(spec: PagedAttentionSpec) -> int:

@@ -10,11 +10,13 @@ import pytest
 from ingot.compile.kernels.kv_write.reference import from_kv_dtype, to_kv_dtype
 from ingot.compile.kernels.paged_attention.cpu import PagedAttentionSpec
 from ingot.compile.kernels.paged_attention.cuda import has_tensor_kernels
+from ingot.compile.kernels.paged_attention.cuda_shape import MOST_SPANS, Spans
 from ingot.compile.kernels.paged_attention.reference import reference
 from ingot.compile.kernels.paged_attention.spec import has_pairs
 from ingot.compile.kernels.paged_attention.tiles import choose_tiles
 from ingot.compile.kernels.rope.reference import reference as rotate
 from ingot.compile.kernels.rope.spec import RopeSpec
+from ingot.compile.kernels.vector_ir import index
 from ingot.runtime.artifact.kv_layout import num_slabs, slab_index
 from ingot.targets import Target, load_targets
 from tests.compile.kernels.conftest import Compiled, compile_op, in_pairs, normal
@@ -204,6 +206,22 @@ def test_a_row_has_the_same_bits_in_any_batch(spec: PagedAttentionSpec, target: 
     for position in {p for p in (0, 31, 32, 511, 512, n - 1) if p < n}:
         decoded = batch.rows(0, 1, position + 1).run(attend, spec)
         np.testing.assert_array_equal(decoded[0], whole[position])
+
+
+def test_spans_of_short_and_long_contexts(gpu_target: Target) -> None:
+    """Contexts around the lengths at which spans get longer; none has more than are added up."""
+    target = replace(gpu_target, tuned=(("attention_span", 32),))
+    spec = PagedAttentionSpec(2, 1, 16, 16, 0.3, kv_dtype="bfloat16", page_size=16)
+    cut = Spans(32, spec.page_size)
+    longest = MOST_SPANS * cut.tokens
+    sequences = [(1, n) for n in (1, 255, 257, longest - 1)] + [(2, longest + 1), (1, 2 * longest)]
+    batch = make_batch(spec, sequences)
+    got = batch.run(compiled(spec, target), spec)
+    largest = float(np.abs(np.nan_to_num(values_of(batch, spec))).max())
+    assert_close(got, batch.reference(spec), "bfloat16 attention", largest)
+    for n, length in ((1, 16), (17, 16), (256, 16), (257, 32), (longest, 32), (longest + 1, 64)):
+        picked = cut.length(index(n))
+        assert int(picked.true_value if picked.condition else picked.false_value) == length
 
 
 def test_rows_of_no_sequence_are_left_alone(target: Target) -> None:
