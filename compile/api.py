@@ -15,7 +15,6 @@ from ingot.runtime.artifact.manifest import (
     CODE_NAME,
     Manifest,
     ProofRecord,
-    TargetRecord,
     write_manifest,
 )
 from ingot.targets import Target, resolve_target
@@ -125,7 +124,7 @@ def compile_model(
             )
         del reader, captured, compiled  # the proof wants the room: it holds the eager model
         gc.collect()
-        if prove and not can_run(manifest.target):
+        if prove and not can_run(manifest):
             manifest = manifest.model_copy(update={"proof": ProofRecord(status="pending")})
             write_manifest(folder.path, manifest)
         elif prove:
@@ -137,10 +136,10 @@ def compile_model(
     return CompileResult(Path(out), manifest, observer.report)
 
 
-def can_run(target: TargetRecord) -> bool:
-    """Whether this machine is of the target's kind, so that the proof is due now."""
+def can_run(manifest: Manifest) -> bool:
+    """Whether this machine runs the artifact, so that the proof is due now."""
     try:
-        check_target(target, detect_machine())
+        check_target(manifest.target, detect_machine(), manifest.kernels)
     except ArtifactTargetError:
         return False
     return True

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from ingot.bench.tune.trial import Bench
 from ingot.errors import UsageError
-from ingot.runtime.artifact.machine import cuda_target_for, detect_cuda_arch, device_code_for
+from ingot.runtime.artifact.machine import (
+    cuda_target_for,
+    detect_cuda_arch,
+    detect_machine,
+    device_code_for,
+)
 from ingot.targets import Target, detect_cpu, resolve_target
 
 
 def find_target(name: str) -> Target:
     """The target to tune for, which this machine runs; `cuda` is that of its GPU."""
-    gpu = detect_cuda_arch() if name.startswith("cuda") else None
-    if name == "cuda" and gpu is not None:
-        name = cuda_target_for(gpu) or name
+    machine = detect_machine()
+    if name == "cuda":
+        name = cuda_target_for(machine) or name
     target = resolve_target(name)
     if target.kind == "cuda":
+        gpu = machine.cuda_arch
         if gpu is None:
             raise UsageError(
                 f"sizes for {target.name} are measured on the GPU, and this machine has none",
@@ -23,6 +29,11 @@ def find_target(name: str) -> Target:
             )
         if device_code_for(gpu, target.archs) is None:
             raise UsageError(f"this machine's GPU ({gpu}) can't run {target.name}")
+        if target.shared_memory_bytes > machine.block_shared_bytes:
+            raise UsageError(
+                f"this machine's GPU ({gpu}) has less shared memory than {target.name}",
+                "`--target cuda` is the target that fits it",
+            )
         return target
     lacking = detect_cpu().missing(target)
     if lacking:

@@ -42,7 +42,7 @@ def load_artifact(
     try:
         manifest = read_manifest(folder)
         check_tvm_version(manifest, metadata.version("apache-tvm"))
-        check_target(manifest.target, machine or detect_machine())
+        check_target(manifest.target, machine or detect_machine(), manifest.kernels)
         check_sizes(folder, manifest)
         check_hashes(folder, manifest, with_weights=verify)
         return Artifact(folder, manifest, tuple(map_weights(folder, manifest.weights)))

@@ -109,7 +109,11 @@ int cuDeviceGet(int *device, int ordinal) { *device = 0; return 0; }
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
   const char *capability = getenv("EMULATED_GPU_CAPABILITY");
   int number = capability ? atoi(capability) : 90;
-  *value = attribute == 75 ? number / 10 : attribute == 76 ? number % 10 : 0;
+  int shared = number == 80 ? 166912 : number == 86 || number == 89 ? 101376 : 232448; // of a block
+  *value = attribute == 75   ? number / 10
+           : attribute == 76 ? number % 10
+           : attribute == 97 ? shared
+                             : 0;
   return 0;
 }
 int cuDeviceGetName(char *name, int size, int device) { snprintf(name, size, "emulated"); return 0; }

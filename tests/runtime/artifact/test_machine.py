@@ -10,11 +10,12 @@ from ingot.runtime.artifact import machine as module
 from ingot.runtime.artifact.machine import (
     Machine,
     check_target,
+    cuda_target_for,
     detect_cuda_arch,
     detect_machine,
     device_code_for,
 )
-from ingot.runtime.artifact.manifest import TargetRecord
+from ingot.runtime.artifact.manifest import KernelRecord, TargetRecord
 
 CPU = TargetRecord(
     name="cpu:a",
@@ -30,14 +31,37 @@ FAKE_DRIVER = """
 int cuInit(unsigned flags) { return STATUS; }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
-    *value = attribute == 75 ? 9 : attribute == 76 ? 0 : -1;
+    *value = attribute == 75 ? 9 : attribute == 76 ? 0 : attribute == 97 ? 232448 : -1;
     return 0;
 }
 """
 
 
-def machine(*features: str, cuda_arch: str | None = None) -> Machine:
-    return Machine("Linux", "x86_64", frozenset(features), cuda_arch)
+A100_BYTES, A10_BYTES, H100_BYTES = 166_912, 101_376, 232_448
+
+
+def machine(
+    *features: str, cuda_arch: str | None = None, block_shared_bytes: int = H100_BYTES
+) -> Machine:
+    return Machine(
+        "Linux",
+        "x86_64",
+        frozenset(features),
+        cuda_arch=cuda_arch,
+        block_shared_bytes=block_shared_bytes,
+    )
+
+
+def kernel(arch: str, shared_bytes: int) -> KernelRecord:
+    return KernelRecord(
+        name="linear_kernel",
+        arch=arch,
+        grid=("n",),
+        threads=128,
+        registers=64,
+        shared_bytes=shared_bytes,
+        spill_bytes=0,
+    )
 
 
 def test_fits() -> None:
@@ -94,6 +118,46 @@ def test_a_gpu_that_nothing_fits_is_told_what_to_compile(gpu: str, hint: str) ->
     assert hint in e.value.hint
 
 
+def test_code_for_one_gpu_alone_is_not_compiled_again_beside_another() -> None:
+    target = CUDA.model_copy(update={"cuda_arch": "sm_90a"})
+    with pytest.raises(ArtifactTargetError) as caught:
+        check_target(target, machine(cuda_arch="sm_100"))
+    assert caught.value.hint == "compile the model again with `--target cuda:sm_100`"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "has", "best"),
+    [
+        ("sm_86", A10_BYTES, "cuda:sm_86,sm_80"),
+        # The desktop's Blackwell runs the assembly for Hopper, and has less room than either.
+        ("sm_120", A10_BYTES, "cuda:sm_89,sm_80"),
+    ],
+)
+def test_kernels_find_room_in_shared_memory(gpu: str, has: int, best: str) -> None:
+    target = CUDA.model_copy(update={"cuda_arch": "sm_80"})
+    where = machine(cuda_arch=gpu, block_shared_bytes=has)
+    check_target(target, where, [kernel("sm_80", has), kernel("sm_90", has + 1)])
+    message = rf"for sm_80 take up to 122,880 bytes of shared memory; .* \({gpu}\) has 101,376"
+    with pytest.raises(ArtifactTargetError, match=message) as caught:
+        check_target(target, where, [kernel("sm_80", 122_880)])
+    assert caught.value.hint == f"compile the model again with `--target {best}`"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "has", "best"),
+    [
+        (None, 0, None),
+        ("sm_75", 65_536, None),
+        ("sm_87", A100_BYTES, "cuda:sm_86"),
+        ("sm_90", H100_BYTES, "cuda:sm_90"),
+        ("sm_103", H100_BYTES, "cuda:sm_100"),
+        ("sm_120", A10_BYTES, "cuda:sm_89"),
+    ],
+)
+def test_the_target_for_a_gpu(gpu: str | None, has: int, best: str | None) -> None:
+    assert cuda_target_for(machine(cuda_arch=gpu, block_shared_bytes=has)) == best
+
+
 def test_this_machine() -> None:
     assert detect_machine().system
     assert detect_machine().cpu_features
@@ -114,6 +178,7 @@ def test_driver(
     subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
     monkeypatch.setattr(module, "CUDA_DRIVER", str(library))
     assert detect_cuda_arch() == arch
+    assert detect_machine().block_shared_bytes == (H100_BYTES if arch else 0)
     assert detect_machine().cuda_status == status
 
 
