@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 
 from ingot.errors import UsageError
@@ -38,7 +39,7 @@ def resolve_target(name: str, cpu: Cpu | None = None) -> Target:
     """
     if name == "cpu":
         return best_cpu_target(cpu or detect_cpu())
-    if name.startswith("cuda:") and "," in name:
+    if name.startswith("cuda:"):
         archs = name.removeprefix("cuda:").split(",")
         return merge_gpus([_find(f"cuda:{arch.strip()}") for arch in archs])
     return _find(name)
@@ -75,12 +76,27 @@ def _find(name: str) -> Target:
     targets = load_targets()
     found = targets.get(DEFAULT_CUDA if name == "cuda" else name)
     if found is None:
-        import difflib
-
-        allowed = ["cpu", "cuda", *targets]
-        close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+        kind, separator, _ = name.partition(":")
+        same_kind = [other for other in targets if other.startswith(f"{kind}:") and separator]
+        allowed = same_kind or ["cpu", "cuda", *targets]
         raise UsageError(
-            f"unknown target {name!r}; the targets are {', '.join(allowed)}",
-            f"did you mean {close[0]}?" if close else "`ingot targets` describes them",
+            f"unknown target {name!r}; the targets are {', '.join(allowed)}", _advice(name, allowed)
         )
     return found
+
+
+def _advice(name: str, allowed: list[str]) -> str:
+    """What may have been meant by a name that no target has."""
+    import difflib
+
+    if gpu := re.fullmatch(r"cuda:sm_(\d+)a?", name):
+        oldest = min(filter(str.isdigit, (other.rpartition("_")[2] for other in allowed)), key=int)
+        if int(gpu[1]) < int(oldest):
+            return f"sm_{oldest} is the oldest kind of GPU that the kernels run on"
+        return "a GPU that isn't listed runs code for an older one; `ingot targets` describes them"
+    if "cuda:" in name and " " in name:
+        return "several are separated by commas alone: cuda:sm_80,sm_90"
+    if name.lower() in ("gpu", "nvidia"):
+        return "did you mean cuda?"
+    close = difflib.get_close_matches(name.lower(), allowed, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else "`ingot targets` describes them"

@@ -1,5 +1,7 @@
 """Names become targets: the best for the machine, exact ones, and a helpful refusal."""
 
+import re
+
 import pytest
 
 from ingot.errors import UsageError
@@ -55,9 +57,23 @@ def test_several_gpus_are_one_target() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("cuda:sm90", "cuda:sm_90"), ("cpu:znver3", "cpu:znver4"), ("gpu", "cpu")]
+    ("name", "hint"),
+    [
+        ("cuda:sm90", "did you mean cuda:sm_90?"),
+        ("cuda:", "did you mean cuda:sm_90?"),
+        ("cuda:sm_75", "sm_80 is the oldest kind of GPU that the kernels run on"),
+        ("cuda:sm_91", "a GPU that isn't listed runs code for an older one"),
+        ("cuda:sm_80 sm_90", "separated by commas alone: cuda:sm_80,sm_90"),
+        ("cpu:znver3", "did you mean cpu:znver4?"),
+        ("sm_90", "did you mean cuda:sm_90?"),
+        ("gpu", "did you mean cuda?"),
+        ("CUDA", "did you mean cuda?"),
+        ("?", "`ingot targets` describes them"),
+    ],
 )
 def test_wrong_name_gets_a_suggestion(name: str, hint: str) -> None:
-    with pytest.raises(UsageError, match=f"unknown target '{name}'") as caught:
+    with pytest.raises(UsageError, match=f"unknown target '{re.escape(name)}'") as caught:
         resolve_target(name)
     assert hint in caught.value.hint
+    # Those of another kind of machine are of no help.
+    assert ("cpu:" in caught.value.message) != name.startswith("cuda:")
