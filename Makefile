@@ -71,10 +71,10 @@ demo: $(VENV)/.ingot-setup ## Compile the embedded model, complete a line of Pyt
 		--prompt-tokens 16 --prompt-tokens 128 --batch 1 --new-tokens 64
 
 compile: $(COMPILE_SETUP) ## Compile MODEL for TARGET (cpu, cuda, ...) into OUT; QUANT= picks the scheme.
-	$(INGOT) compile "$$MODEL" --target $(TARGET_NAME) $(if $(QUANT),--quant $(QUANT)) --out "$$OUT" --force
+	$(INGOT) compile "$$MODEL" --target "$(TARGET_NAME)" $(if $(QUANT),--quant $(QUANT)) --out "$$OUT" --force
 
 $(OUT)/manifest.json: | $(COMPILE_SETUP)
-	$(INGOT) compile "$$MODEL" --target $(TARGET_NAME) $(if $(QUANT),--quant $(QUANT)) --out "$$OUT"
+	$(INGOT) compile "$$MODEL" --target "$(TARGET_NAME)" $(if $(QUANT),--quant $(QUANT)) --out "$$OUT"
 
 run: $(OUT)/manifest.json ## Complete PROMPT with the artifact OUT (compiled first if it isn't there).
 	$(INGOT) run "$$OUT" "$$PROMPT"
@@ -96,7 +96,7 @@ CHECK      ?= artifacts/gpu-check
 CHECK_ARGS ?=
 
 $(CHECK)/plan.json: | $(VENV)/.ingot-setup-nvrtc
-	$(PYTHON) -m ingot.bench.gpu_check prepare "$(CHECK)" --target cuda:$(CUDA_ARCH)
+	$(PYTHON) -m ingot.bench.gpu_check prepare "$(CHECK)" --target "cuda:$(CUDA_ARCH)"
 
 gpu-check: $(CHECK)/plan.json ## Check kernels, proofs and speed on this machine's GPU, within ten minutes.
 	$(PYTHON) -m ingot.bench.gpu_check run "$(CHECK)" --out "$(CHECK)/results.json" $(CHECK_ARGS)

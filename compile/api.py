@@ -94,7 +94,7 @@ def compile_model(
     observer = Observer(progress, dump)
     tuning = find_tuning(target)
     target = with_tuning(target, tuning)
-    observer.report.sizes = describe_tuning(tuning)
+    observer.report.sizes = describe_tuning(tuning, target)
     with ArtifactFolder(Path(out), force=force) as folder:
         source = resolve_model(
             model,

@@ -34,7 +34,7 @@ class CompileReport:
     spilling: list[str] = field(default_factory=list)
     """Kernels on a GPU that keep variables in memory for want of registers: they are slow."""
     sizes: str = ""
-    """Where the sizes of the CPU kernels come from: measured or guessed."""
+    """Where the sizes of the kernels come from: measured or guessed."""
 
     @property
     def rewrites(self) -> dict[str, int]:

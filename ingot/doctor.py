@@ -31,6 +31,8 @@ class Finding:
     required: bool = False  # the base install doesn't work without it
 
 
+CUDA_VERSION = 13  # of TVM's runtime library for GPUs
+
 BASE = ("apache-tvm", "apache-tvm-ffi", "jinja2", "numpy", "tokenizers")
 """Packages without which no artifact runs."""
 
@@ -139,19 +141,39 @@ def examine_cuda_driver() -> Finding:
         return Finding("cuda driver", False, f"cuInit returned {status}", remedy)
     driver.cuDriverGetVersion(ctypes.byref(version))
     major, minor = version.value // 1000, version.value % 1000 // 10
-    return Finding("cuda driver", True, f"for CUDA {major}.{minor}")
+    is_new = major >= CUDA_VERSION
+    remedy = f"artifacts run on CUDA {CUDA_VERSION}: install driver 580 or newer"
+    return Finding("cuda driver", is_new, f"for CUDA {major}.{minor}", "" if is_new else remedy)
+
+
+def examine_cuda_runtime() -> Finding:
+    """CUDA's runtime library: the system's, else the one of the wheel."""
+    name = f"libcudart.so.{CUDA_VERSION}"
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        if path := next(_nvidia_libraries(name), None):
+            return Finding("cuda runtime", True, path)
+        remedy = f"to run artifacts for a GPU: pip install 'nvidia-cuda-runtime=={CUDA_VERSION}.*'"
+        return Finding("cuda runtime", False, f"{name} not found", remedy)
+    return Finding("cuda runtime", True, name)
 
 
 def examine_nvrtc() -> Finding:
     """NVRTC or nvcc compile the kernels of a GPU target."""
     if path := shutil.which("nvcc"):
         return Finding("nvrtc or nvcc", True, path)
-    namespace = find_spec("nvidia")
-    for folder in namespace.submodule_search_locations or () if namespace else ():
-        for library in sorted(Path(folder).glob("*/lib/libnvrtc.so*")):
-            return Finding("nvrtc or nvcc", True, str(library))
+    if library := next(_nvidia_libraries("libnvrtc.so*"), None):
+        return Finding("nvrtc or nvcc", True, library)
     remedy = "to compile for a GPU: pip install 'ingot[nvrtc]'"
     return Finding("nvrtc or nvcc", False, "not found", remedy)
+
+
+def _nvidia_libraries(pattern: str) -> Iterator[str]:
+    """Those of this name in NVIDIA's wheels."""
+    namespace = find_spec("nvidia")
+    for folder in namespace.submodule_search_locations or () if namespace else ():
+        yield from map(str, sorted(Path(folder).glob(f"*/lib/{pattern}")))
 
 
 def examine() -> list[Finding]:
@@ -163,5 +185,6 @@ def examine() -> list[Finding]:
         *(examine_package(name) for name in (*BASE, *EXTRAS)),
         examine_compiler(),
         examine_cuda_driver(),
+        examine_cuda_runtime(),
         examine_nvrtc(),
     ]

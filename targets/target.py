@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import MISSING, dataclass, fields
 from importlib.resources import files
 from typing import Any
@@ -138,8 +139,11 @@ def load_targets() -> dict[str, Target]:
     import tomllib  # the runtime asks for targets only where one doesn't fit
 
     folder = files("ingot.targets") / "data"
-    records = sorted(
-        (f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name
-    )
-    targets = [parse_target(tomllib.loads(f.read_text("utf-8"))) for f in records]
+    records = [f.read_text("utf-8") for f in folder.iterdir() if f.name.endswith(".toml")]
+    targets = sorted(map(parse_target, map(tomllib.loads, records)), key=_place)
     return {target.name: target for target in targets}
+
+
+def _place(target: Target) -> list[str | int]:
+    """In the order of names, whose numbers are numbers: sm_90 before sm_100."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", target.name)]

@@ -135,8 +135,10 @@ def write_tuning(tuning: Tuning, folder: Path | None = None) -> Path:
     return path
 
 
-def describe_tuning(tuning: Tuning | None) -> str:
+def describe_tuning(tuning: Tuning | None, target: Target) -> str:
     """A sentence for the report: whether sizes were measured, and where."""
+    if tuning is None and target.kind == "cuda":
+        return "guessed from the target's data; `ingot tune --target cuda` measures them on a GPU"
     if tuning is None:
         return "guessed from the target's data; `ingot tune` measures them"
     return f"measured on {tuning.device}, by kernels of {tuning.shapes}"

@@ -1,6 +1,7 @@
 """CUDA C++ to machine code for a GPU, on a machine that needs neither GPU nor toolkit.
 
-`COMPILERS` are the ways; each turns source and architecture into a `DeviceBinary`.
+`COMPILERS` are the ways. Each is a module that checks whether it is installed, and turns source and
+architecture into a `DeviceBinary`.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ Compile = Callable[[str, str], DeviceBinary]
 
 
 def cuda_compiler(name: str) -> Compile:
-    """The function `(source, arch) -> binary` of the compiler of that name."""
+    """The function `(source, arch) -> binary` of the compiler of that name; `CompileError` where it
+    is not installed."""
     if name not in COMPILERS:
         raise UsageError(f"--cuda-compiler is {name!r}; it is one of {', '.join(COMPILERS)}")
-    compile_source: Compile = import_module(f"ingot.compile.cuda.{name}").compile_source
+    module = import_module(f"ingot.compile.cuda.{name}")
+    module.check_installed()
+    compile_source: Compile = module.compile_source
     return compile_source
 
 

@@ -11,14 +11,20 @@ from ingot.compile.cuda.binary import DeviceBinary, parse_resources
 from ingot.errors import CompileError
 
 
-def compile_source(source: str, arch: str) -> DeviceBinary:
-    """Compile for `arch` (`sm_90`); `CompileError` where nvcc is missing or refuses the source."""
+def check_installed() -> str:
+    """Where nvcc is."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         raise CompileError(
             "there is no nvcc on the PATH",
             "leave out `--cuda-compiler nvcc` to compile with NVRTC, which needs no toolkit",
         )
+    return nvcc
+
+
+def compile_source(source: str, arch: str) -> DeviceBinary:
+    """Compile for `arch` (`sm_90`); `CompileError` where nvcc is missing or refuses the source."""
+    nvcc = check_installed()
     with tempfile.TemporaryDirectory() as folder:
         # nvcc puts the name of its input into the cubin: run in the folder, by a fixed name.
         (Path(folder) / "kernels.cu").write_text(source, encoding="utf-8")

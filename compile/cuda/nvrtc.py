@@ -12,6 +12,12 @@ from ingot.errors import CompileError
 HINT = "pip install 'ingot[nvrtc]', or use an installed CUDA toolkit with `--cuda-compiler nvcc`"
 
 
+def check_installed() -> None:
+    """The library and the headers, of which one may be there without the other."""
+    _load()
+    _include_folders()
+
+
 def compile_source(source: str, arch: str) -> DeviceBinary:
     """Compile for `arch` (`sm_90`); `CompileError` where NVRTC is missing or refuses the source."""
     nvrtc = _load()

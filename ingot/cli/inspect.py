@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from ingot.runtime.artifact import Manifest
 
 
+GRID = """\
+grid: blocks along x, y and z, for n tokens, b sequences and m rows of logits in the step; ? is a
+number that the host computes from these, and another name is TVM's for one of them"""
+
+
 def describe_kernels(manifest: Manifest) -> dict[str, object]:
     """One line on the kernels of a GPU; nothing for a CPU, whose kernels are in `model.so`."""
     from ingot.cli.output import format_bytes
@@ -35,7 +40,7 @@ def kernel_rows(manifest: Manifest) -> list[tuple[object, ...]]:
 
     return [
         (k.name, k.arch, " x ".join(k.grid), k.threads, k.registers)
-        + (format_bytes(k.shared_bytes), k.spill_bytes or "")
+        + (format_bytes(k.shared_bytes), k.spill_bytes)
         for k in manifest.kernels
     ]
 
@@ -193,3 +198,4 @@ def inspect(
         print()
         columns = ("kernel", "arch", "grid", "threads", "registers", "shared", "spilled bytes")
         print_table(columns, kernel_rows(manifest))
+        print("\n" + GRID)

@@ -42,8 +42,11 @@ def print_report(result: CompileResult, *, as_json: bool) -> None:
             "proof": manifest.proof.status,
         }
     )
+    path = shlex.quote(str(result.path))
     if manifest.proof.status == "proven":  # so it runs on this machine
-        print(f'\ntry: ingot run {shlex.quote(str(result.path))} "def fibonacci("', file=sys.stderr)
+        print(f'\ntry: ingot run {path} "def fibonacci("', file=sys.stderr)
+    if manifest.proof.status == "pending":  # so it doesn't
+        print(f"\nnext: `ingot verify {path}` on a machine that runs it", file=sys.stderr)
 
 
 def stage_rows(report: CompileReport) -> list[tuple[str, str, object]]:

@@ -10,6 +10,7 @@ def targets(as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from ingot.cli.output import print_json, print_table
+    from ingot.runtime.artifact.machine import detect_machine, runs_gpu_code
     from ingot.targets import Target, TargetError, best_cpu_target, detect_cpu, load_targets
 
     def describe(target: Target) -> str:
@@ -18,16 +19,19 @@ def targets(as_json: Json = False) -> None:
             f"{target.description}; compile-only, none was met" if untried else target.description
         )
 
+    def runs(target: Target) -> str:
+        if cpu is None or machine is None:
+            return "?"
+        if target.kind == "cuda":
+            return "yes" if runs_gpu_code(machine, target) else "no"
+        return "no" if cpu.missing(target) else "default" if target.name == default else "yes"
+
     try:
-        cpu = detect_cpu()
+        cpu, machine = detect_cpu(), detect_machine()
         default = best_cpu_target(cpu).name
     except TargetError:  # a CPU that no target fits still compiles for others
-        cpu, default = None, ""
-    rows = []
-    for target in load_targets().values():
-        missing = cpu.missing(target) if cpu and target.kind == "cpu" else None
-        runs = "?" if missing is None else "no" if missing else "yes"
-        rows.append((target, "default" if target.name == default else runs))
+        cpu, machine, default = None, None, ""
+    rows = [(target, runs(target)) for target in load_targets().values()]
     if as_json:
         print_json([{**asdict(target), "here": here} for target, here in rows])
         return

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ingot.errors import ArtifactTargetError
 from ingot.runtime.artifact.gpu_status import hint_for
 from ingot.runtime.artifact.manifest import KernelRecord, TargetRecord, cubin_name, ptx_name
-from ingot.targets import load_targets
+from ingot.targets import Target, load_targets
 from ingot.targets.cpu import detect_cpu
 
 CUDA_DRIVER = "libcuda.so.1"
@@ -147,15 +147,17 @@ def cuda_target_for(machine: Machine) -> str | None:
     Some GPUs have less shared memory than older ones: theirs is the best of the targets whose
     kernels find room.
     """
-    gpu = machine.cuda_arch
-    fits = [
-        target
-        for target in load_targets().values()
-        if gpu is not None
-        and device_code_for(gpu, target.archs) is not None
-        and target.shared_memory_bytes <= machine.block_shared_bytes
-    ]
+    fits = [target for target in load_targets().values() if runs_gpu_code(machine, target)]
     return max(fits, key=lambda target: _capability(target.cuda_arch)).name if fits else None
+
+
+def runs_gpu_code(machine: Machine, target: Target) -> bool:
+    """Whether the machine has a GPU that runs all that may be compiled for a target."""
+    return (
+        machine.cuda_arch is not None
+        and device_code_for(machine.cuda_arch, target.archs) is not None
+        and target.shared_memory_bytes <= machine.block_shared_bytes
+    )
 
 
 def _how_to_compile_for(machine: Machine, archs: Sequence[str]) -> str:

@@ -101,6 +101,7 @@ def test_a_step_that_decodes_is_two_graphs(emulated: tuple[Path, Path]) -> None:
     one_by_one = decode(emulated, INGOT_CUDA_GRAPHS="off")
     done_bytes, total_bytes = one_by_one["sent"][-1]
     assert done_bytes == total_bytes > 0
+    assert one_by_one["heavy"] == []  # neither torch nor a compiler
     # A copy for the step and one for the sampling; only the tokens are waited for.
     for step in one_by_one["steps"][4:]:
         assert (step.graph_launches, step.copies_in, step.copies_out, step.waits) == (0, 2, 1, 1)

@@ -1,13 +1,14 @@
 """`decode.py ARTIFACT`: run a batch that decodes, in a process that emulates a GPU.
 
-Prints as JSON the tokens of each request, what each step asked of the GPU, and the progress of the
-weights' copies.
+Prints as JSON the tokens of each request, what each step asked of the GPU, the progress of the
+weights' copies, and what the process loaded that only a compiler needs.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 from ingot import Engine, SamplingParams
 from tests.emulated_gpu.counts import read_counts
@@ -33,7 +34,11 @@ def main(artifact: str) -> None:
             for chunk in engine.step():
                 tokens.setdefault(chunk.request_id, []).extend(chunk.token_ids)
             steps.append((read_counts() - before).values())
-    print(json.dumps({"tokens": list(tokens.values()), "steps": steps, "sent": sent}))
+    mapped = Path("/proc/self/maps").read_text()
+    heavy = [name for name in ("torch", "transformers", "tvm", "cuda") if name in sys.modules]
+    heavy += [name for name in ("libtvm_compiler", "libnvrtc", "libtorch") if name in mapped]
+    result = {"tokens": list(tokens.values()), "steps": steps, "sent": sent, "heavy": heavy}
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

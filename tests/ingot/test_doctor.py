@@ -4,6 +4,8 @@ import re
 import tomllib
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,8 @@ def test_every_lack_has_a_remedy() -> None:
     assert all(finding.remedy for finding in findings if not finding.ok)
     subjects = [finding.subject for finding in findings]
     assert len(set(subjects)) == len(subjects)
-    assert {"python", "cpu", "apache-tvm", "c compiler", "cuda driver"} <= set(subjects)
+    expected = {"python", "cpu", "apache-tvm", "c compiler", "cuda driver", "cuda runtime"}
+    assert expected <= set(subjects)
 
 
 @pytest.mark.parametrize(
@@ -76,3 +79,29 @@ def test_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     finding = doctor.examine_compiler()
     assert not finding.ok
     assert "no-such-compiler" in finding.value
+
+
+@pytest.mark.parametrize(("number", "value"), [(13000, "for CUDA 13.0"), (12080, "for CUDA 12.8")])
+def test_driver(number: int, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell(version: Any) -> None:
+        version._obj.value = number
+
+    driver = SimpleNamespace(cuInit=lambda _: 0, cuDriverGetVersion=tell)
+    monkeypatch.setattr(doctor.ctypes, "CDLL", lambda _: driver)
+    finding = doctor.examine_cuda_driver()
+    assert (finding.value, finding.ok) == (value, number == 13000)
+    assert finding.ok or "driver 580 or newer" in finding.remedy
+
+
+def test_cuda_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def lack(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(doctor.ctypes, "CDLL", lack)
+    found = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(doctor, "find_spec", lambda _: found)
+    assert "nvidia-cuda-runtime==13.*" in doctor.examine_cuda_runtime().remedy
+    library = tmp_path / "cu13" / "lib" / "libcudart.so.13"
+    library.parent.mkdir(parents=True)
+    library.touch()
+    assert doctor.examine_cuda_runtime().value == str(library)

@@ -69,8 +69,11 @@ def test_what_is_written_is_found_and_used(tmp_path: Path) -> None:
 
 
 def test_a_report_says_where_sizes_come_from() -> None:
-    assert "guessed" in describe_tuning(None) and "ingot tune" in describe_tuning(None)
-    assert describe_tuning(TUNING) == "measured on Some CPU with 2 threads, by kernels of a model"
+    assert describe_tuning(None, TARGET).endswith("data; `ingot tune` measures them")
+    gpu = load_targets()["cuda:sm_90"]
+    assert "`ingot tune --target cuda` measures them on a GPU" in describe_tuning(None, gpu)
+    measured = "measured on Some CPU with 2 threads, by kernels of a model"
+    assert describe_tuning(TUNING, TARGET) == measured
     assert with_tuning(TARGET, None) is TARGET
 
 

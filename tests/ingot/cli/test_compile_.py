@@ -110,6 +110,24 @@ def test_report_shows_rewrites_once_below_their_stage() -> None:
     ]
 
 
+def test_where_this_machine_cant_run_it_the_report_says_what_is_next(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_model = ingot.compile.api.compile_model
+
+    def compile_elsewhere(model: str, **options: Any) -> Any:
+        result = compile_model(model, **options)
+        result.manifest.proof.status = "pending"
+        result.report.spilling = ["crowded_kernel", "crowded_kernel"]  # on two kinds of GPU
+        return result
+
+    monkeypatch.setattr(ingot.compile.api, "compile_model", compile_elsewhere)
+    result = CliRunner().invoke(app, ["compile", "demo", "--target", "cuda", "--out", "o"])
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[-1] == "next: `ingot verify o` on a machine that runs it"
+    assert "spilling     crowded_kernel\n" in result.stdout
+
+
 @pytest.mark.usefixtures("calls")
 def test_json() -> None:
     result = CliRunner().invoke(

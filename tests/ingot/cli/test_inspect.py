@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from ingot.cli import app
 from ingot.runtime.artifact.manifest import (
     FileRecord,
+    KernelRecord,
     KVSlotRecord,
     Manifest,
     ModelRecord,
@@ -111,6 +112,39 @@ def test_a_proof_without_layers_is_of_an_older_ingot(artifact: Path) -> None:
 def test_weights_are_listed_on_request(artifact: Path) -> None:
     result = CliRunner().invoke(app, ["inspect", str(artifact), "--weights"])
     assert "embed   uint8  64x32  2.0 kB" in result.stdout
+
+
+def test_kernels_are_listed_with_what_they_take(artifact: Path) -> None:
+    kernels = (
+        KernelRecord(
+            name="linear_kernel",
+            arch="sm_90",
+            grid=("16", "n"),
+            threads=256,
+            registers=134,
+            shared_bytes=98_304,
+            spill_bytes=0,
+        ),
+        KernelRecord(
+            name="crowded_kernel",
+            arch="sm_90",
+            grid=("n",),
+            threads=1024,
+            registers=64,
+            shared_bytes=0,
+            spill_bytes=12,
+        ),
+    )
+    manifest = read_manifest(artifact)
+    write_manifest(artifact, manifest.model_copy(update={"kernels": kernels}))
+    result = CliRunner().invoke(app, ["inspect", str(artifact), "--kernels"])
+    assert result.exit_code == 0, result.output
+    assert "2, at most 134 registers a thread and 98.3 kB of shared memory" in result.stdout
+    assert "spilling: crowded_kernel" in result.stdout
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert "linear_kernel sm_90 16 x n 256 134 98.3 kB 0".split() in rows
+    assert "crowded_kernel sm_90 n 1024 64 0 B 12".split() in rows
+    assert "for n tokens, b sequences" in result.stdout
 
 
 def test_kernels_of_a_cpu_are_not_listed(artifact: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ingot.cli import app
+from ingot.runtime.artifact import machine
 from ingot.targets import Cpu, TargetError, load_targets
 
 
@@ -14,6 +15,7 @@ def haswell(monkeypatch: pytest.MonkeyPatch) -> None:
     features = load_targets()["cpu:x86-64-v3"].features
     cpu = Cpu("Example", "x86_64", frozenset(features), 2)
     monkeypatch.setattr("ingot.targets.detect_cpu", lambda: cpu)
+    monkeypatch.setattr(machine, "CUDA_DRIVER", "libabsent.so.1")
 
 
 @pytest.mark.usefixtures("haswell")
@@ -24,8 +26,17 @@ def test_table_says_what_runs_here() -> None:
     assert set(rows) == set(load_targets())
     assert rows["cpu:x86-64-v3"] == "default"
     assert rows["cpu:x86-64-v4"] == rows["cpu:neoverse-n1"] == "no"
-    assert rows["cuda:sm_90"] == "?"
+    assert rows["cuda:sm_90"] == "no"
     assert "NVIDIA Hopper (H100, H200); compile-only, none was met" in result.stdout
+
+
+@pytest.mark.usefixtures("haswell")
+def test_a_gpu_runs_what_finds_room_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = machine.Machine("Linux", "x86_64", frozenset(), "sm_86", block_shared_bytes=101_376)
+    monkeypatch.setattr(machine, "detect_machine", lambda: gpu)
+    result = CliRunner().invoke(app, ["targets"])
+    rows = {line.split()[0]: line.split()[1] for line in result.stdout.splitlines()[1:]}
+    assert [rows[f"cuda:sm_{arch}"] for arch in (80, 86, 89, 90)] == ["no", "yes", "no", "no"]
 
 
 @pytest.mark.usefixtures("haswell")
