@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ingot.errors import ArtifactCorruptError, ArtifactTargetError
-from ingot.runtime.artifact.machine import CUDA_DRIVER, detect_cuda_arch, device_code_for
+from ingot.runtime.artifact.machine import (
+    CUDA_DRIVER,
+    cuda_target_for,
+    detect_cuda_arch,
+    detect_machine,
+    device_code_for,
+)
 from ingot.runtime.artifact.manifest import LAUNCHES_NAME
 from ingot.runtime.cuda.library import call_cuda, use_first_gpu
 from ingot.runtime.ffi import tvm_ffi
@@ -63,9 +69,10 @@ def check_loads(code: bytes, path: Path, gpu: str | None) -> None:
     status = driver.cuModuleLoadDataEx(ctypes.byref(loaded), image, 2, options, values)
     if status:
         said = log.value.decode(errors="replace").strip() or "nothing more"
+        target = cuda_target_for(detect_machine())
         raise ArtifactTargetError(
             f"the driver does not load {path} for this machine's GPU ({gpu}): "
             f"error {status}, {said}",
-            hint="a newer driver may; or compile the model again for this GPU",
+            hint=f"a newer driver may; or compile the model again with `--target {target}`",
         )
     driver.cuModuleUnload(loaded)

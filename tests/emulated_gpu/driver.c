@@ -110,7 +110,8 @@ int cuDeviceGet(int *device, int ordinal) { *device = 0; return 0; }
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
   const char *capability = getenv("EMULATED_GPU_CAPABILITY");
   int number = capability ? atoi(capability) : 90;
-  int shared = number == 80 ? 166912 : number == 86 || number == 89 || number == 120 ? 101376 : 232448; // of a block
+  int is_small = number == 86 || number == 89 || number == 120;
+  int shared = is_small ? 101376 : number == 80 ? 166912 : 232448; // of a block
   *value = attribute == 75   ? number / 10
            : attribute == 76 ? number % 10
            : attribute == 97 ? shared

@@ -66,6 +66,7 @@ def test_the_drivers_compiler_is_quoted(driver: Path, tmp_path: Path) -> None:
     said = attach(driver, tmp_path, "100", {"kernels-sm_90.ptx": BROKEN})
     assert "kernels-sm_90.ptx for this machine's GPU (sm_100): error 218, ptxas: " in said
     assert BROKEN in said
+    assert "compile the model again with `--target cuda:sm_100`" in said
 
 
 def test_nothing_fits(driver: Path, tmp_path: Path) -> None:
