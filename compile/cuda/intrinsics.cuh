@@ -113,7 +113,9 @@ INGOT_DEVICE void ingot_widen_q4(unsigned *pairs, unsigned codes) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     // 0x4300 is 128 in bfloat16, whose last place is then 1: 128 + code, exactly.
-    const unsigned biased = ((codes >> (4 * i)) & 0x000f000fu) | 0x43004300u;
+    unsigned biased;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;"  // the codes & the mask | 128, which ptxas takes for two
+        : "=r"(biased) : "r"(codes >> (4 * i)), "r"(0x000f000fu), "r"(0x43004300u));
     asm("fma.rn.bf16x2 %0, %1, %2, %3;"  // biased * 1 - 136
         : "=r"(pairs[i]) : "r"(biased), "r"(0x3f803f80u), "r"(0xc308c308u));
   }

@@ -60,7 +60,7 @@ class FewRows:
         first = self.tile * tiling.features + index(self.across * ROWS + self.at.g)
         last = index(weights.spec.out_features - 1)
         self.first = let(first, "int64")
-        self.rows = [let(minimum(self.first + 8 * half, last), "int64") for half in range(2)]
+        rows = [let(minimum(self.first + 8 * half, last), "int64") for half in range(2)]
         self.row_words = tiling.row_words(self.inputs_per_word)
         self.norm_scales = tiling.shared_words(self.inputs_per_word)
         self.ring = self.norm_scales + tiling.row_tiles * COLUMNS
@@ -72,12 +72,23 @@ class FewRows:
         self.sums = [zeros(4) for _ in range(tiling.row_tiles)]
         self.own_loads = tiling.chunk // weights.inputs_per_load // tiling.along
         assert self.own_loads * tiling.along * weights.inputs_per_load == tiling.chunk, tiling
-        self.first_load = let(self.split * (splits.chunks * self.own_loads * tiling.along), "int64")
+        share = splits.chunks * self.own_loads  # of a warp's loads; its neighbours are other warps'
+        load = let(self.split * (share * tiling.along) + index(self.along), "int64")
+        exist = tirx.floordiv(weights.loads - load + (tiling.along - 1), tiling.along)
+        self.num_loads = let(int32(minimum(exist, index(share))), "int32")
+        self.is_whole = weights.loads == share * tiling.along * splits.count
+        # Where in the packed tensors a lane's next copies are from: kept, or every copy would
+        # multiply 64-bit numbers.
+        self.sources = [Local(weights.place(row, load, self.at.t), "int64") for row in rows]
+        self.scale_sources: list[Local] = []
+        if weights.scale_words:
+            places = [weights.scale_place(row, load) for row in rows]
+            self.scale_sources = [Local(place, "int64") for place in places]
 
     def run(self) -> None:
         ahead = self.tiling.stages - 1
         for own in range(ahead):
-            self._fetch(index(own), tirx.const(own * self.stage_words, "int32"))
+            self._fetch(tirx.const(own, "int32"), tirx.const(own * self.stage_words, "int32"))
         self.x.write_scales(self._write_norm_scale, index(self.thread), self.tiling.threads // WARP)
         last = tirx.const(ahead * self.stage_words, "int32")
         slot, free = Local(0, "int32"), Local(last, "int32")
@@ -86,14 +97,17 @@ class FewRows:
             self._stage(self.split * self.splits.chunks + chunk)
             barrier(DYNAMIC)
             for own in range(self.own_loads):
-                number = let(chunk * self.own_loads + own, "int64")
+                number = let(int32(chunk) * self.own_loads + own, "int32")
                 emit(f"wait_copies<{ahead - 1}>")
                 fragments, scales = self._loaded(slot.value)
                 self._fetch(number + ahead, free.value)
                 free.set(slot.value)
                 after = slot.value + self.stage_words
                 slot.set(tirx.Select(slot.value == last, tirx.const(0, "int32"), after))
-                with otherwise_if(self._exists(number)):
+                if self.is_whole:
+                    self._multiply(own, fragments, scales)
+                    continue
+                with otherwise_if(number < self.num_loads):
                     self._multiply(own, fragments, scales)
         if self.tiling.along > 1:
             barrier(DYNAMIC)
@@ -117,27 +131,24 @@ class FewRows:
         emit("load_shared4", pointer(scale, 0), place)  # TVM would take it for what is written next
         return let(tirx.reinterpret("float32", scale[0]))
 
-    def _load(self, number: Expr) -> Expr:
-        """Where in the weights' rows a load of this warp is; neighbours are different warps'."""
-        return self.first_load + number * self.tiling.along + index(self.along)
-
-    def _exists(self, number: Expr) -> Expr:
-        return self._load(number) < self.weights.loads
-
     def _fetch(self, number: Expr, slot: Expr) -> None:
-        """Start to copy a lane's 16 bytes of both its features, and their scales, to a stage. A
-        group of copies ends in any case: the waits count groups."""
-        share = self.splits.chunks * self.own_loads
-        with otherwise_if(tirx.And(number < share, self._exists(number))):
-            load = let(self._load(number), "int64")
-            for half, row in enumerate(self.rows):
+        """Start to copy a lane's 16 bytes of both its features, and their scales, to a stage: those
+        of this warp's loads that come next. A group of copies ends in any case: the waits count
+        groups."""
+        weights, along = self.weights, self.tiling.along
+        with otherwise_if(number < self.num_loads):
+            for half, source in enumerate(self.sources):
                 place = pointer(self.shared, self._ring_place(slot, half))
-                emit("copy_async16", place, self.weights.pointer(row, load, self.at.t))
-                if self.weights.scale_words:
-                    place = pointer(self.shared, self._ring_place(slot, half, scales=True))
-                    name = f"copy_async{4 * self.weights.scale_words}"
-                    emit(name, place, self.weights.scale_pointer(row, load))
+                emit("copy_async16", place, weights.pointer_at(source.value))
+            for half, source in enumerate(self.scale_sources):
+                place = pointer(self.shared, self._ring_place(slot, half, scales=True))
+                name = f"copy_async{4 * weights.scale_words}"
+                emit(name, place, weights.scale_pointer_at(source.value))
         emit("commit_copies")
+        for source in self.sources:
+            source.set(source.value + weights.elements_per_load * along)
+        for source in self.scale_sources:
+            source.set(source.value + weights.units_per_load * along)
 
     def _ring_place(self, slot: Expr, half: int, *, scales: bool = False) -> Expr:
         """The lane's words of a load: 16 bytes of all lanes lie together, then all scales."""

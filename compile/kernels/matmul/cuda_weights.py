@@ -66,11 +66,29 @@ class Weights:
     def has_row_scale(self) -> bool:
         return self.spec.format.is_quantized and not self.has_group_scales
 
+    @property
+    def elements_per_load(self) -> int:
+        """From a row's load to its next, in elements of the packed tensor."""
+        return self.inputs_per_load * self.bits // self.element_bits
+
+    @property
+    def element_bits(self) -> int:
+        """Two 4-bit weights are one element."""
+        return max(8, self.bits)
+
+    def place(self, row: Expr, load: Expr, t: Expr) -> Expr:
+        """Where lane t's 16 bytes of a load are, in elements from the tensor's start."""
+        row_elements = self.inputs * self.bits // self.element_bits
+        return row * row_elements + load * self.elements_per_load + t * (128 // self.element_bits)
+
+    def pointer_at(self, place: Expr) -> Expr:
+        """That address."""
+        first = [0] * (len(self.packed[0].shape) - 1)
+        return pointer(self.packed[0], *first, place)
+
     def pointer(self, row: Expr, load: Expr, t: Expr) -> Expr:
         """Where lane t's 16 bytes of a load are."""
-        if self.bits == 16:
-            return pointer(self.packed[0], row, load * 32 + t * 8)
-        return pointer(self.packed[0], row, load, t, 0, 0)
+        return self.pointer_at(self.place(row, load, t))
 
     def fragment(self, loaded: Buffer, number: int) -> Buffer:
         """A lane's words of one of the load's units; without their scale."""
@@ -89,9 +107,17 @@ class Weights:
         """Of the scales of a load's groups, which are its units, two in a word."""
         return self.units_per_load // 2 if self.has_group_scales else 0
 
+    def scale_place(self, row: Expr, load: Expr) -> Expr:
+        """Where the scales of a load's groups are, in elements from the tensor's start."""
+        return row * self.cut.groups + load * self.units_per_load
+
+    def scale_pointer_at(self, place: Expr) -> Expr:
+        """That address."""
+        return pointer(self.packed[1], 0, place)
+
     def scale_pointer(self, row: Expr, load: Expr) -> Expr:
         """Where the scales of a load's groups are."""
-        return pointer(self.packed[1], row, load * self.units_per_load)
+        return self.scale_pointer_at(self.scale_place(row, load))
 
     def scale(self, loaded: Buffer, number: int) -> Expr:
         """That of one of the load's groups, as float32."""
