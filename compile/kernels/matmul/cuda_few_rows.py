@@ -16,7 +16,7 @@ from tvm import tirx
 
 from ingot.compile.kernels.cuda_ir import DYNAMIC, WARP, Local, barrier, dynamic_shared, launch, let
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue, add_product
-from ingot.compile.kernels.matmul.cuda_inputs import FOUR, Inputs
+from ingot.compile.kernels.matmul.cuda_inputs import FOUR, Four, Inputs
 from ingot.compile.kernels.matmul.cuda_splits import Splits
 from ingot.compile.kernels.matmul.cuda_tiling import PAIR, FewRowsTiling
 from ingot.compile.kernels.tensor_core import (
@@ -34,11 +34,16 @@ from ingot.compile.kernels.tensor_core import (
 )
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T, ceil_div, index, minimum, otherwise_if
 
+AT_ONCE = (
+    4  # fours that a thread asks for before it waits for the first: more take too many registers
+)
+
 
 class FewRows:
     """Emits the steps of one block."""
 
     inputs_per_word = PAIR
+    rounds_fours = True
 
     def __init__(
         self,
@@ -70,6 +75,7 @@ class FewRows:
         words_of_all = self.ring + tiling.stages * self.stage_words
         self.shared = dynamic_shared(words_of_all, "uint32")
         self.sums = [zeros(4) for _ in range(tiling.row_tiles)]
+        self.first_four = Four(self.x) if self.rounds_fours and tiling.row_tiles == 1 else None
         self.own_loads = tiling.chunk // weights.inputs_per_load // tiling.along
         assert self.own_loads * tiling.along * weights.inputs_per_load == tiling.chunk, tiling
         share = splits.chunks * self.own_loads  # of a warp's loads; its neighbours are other warps'
@@ -89,13 +95,16 @@ class FewRows:
         ahead = self.tiling.stages - 1
         for own in range(ahead):
             self._fetch(tirx.const(own, "int32"), tirx.const(own * self.stage_words, "int32"))
+        first = let(self.split * self.splits.chunks, "int64")
+        self._ask(first, tirx.const(True, "bool"))
         self.x.write_scales(self._write_norm_scale, index(self.thread), self.tiling.threads // WARP)
         last = tirx.const(ahead * self.stage_words, "int32")
         slot, free = Local(0, "int32"), Local(last, "int32")
         with T.serial(index(self.splits.chunks)) as chunk:
             barrier(DYNAMIC)  # the last chunk of x has been read, and the norm's scales are there
-            self._stage(self.split * self.splits.chunks + chunk)
+            self._stage(first + chunk)
             barrier(DYNAMIC)
+            self._ask(first + chunk + 1, chunk + 1 < self.splits.chunks)
             for own in range(self.own_loads):
                 number = let(int32(chunk) * self.own_loads + own, "int32")
                 emit(f"wait_copies<{ahead - 1}>")
@@ -170,38 +179,48 @@ class FewRows:
                 emit(f"load_shared{4 * count}", pointer(two, 0), place)
         return fragments, scales
 
+    def _place_of(self, number: Expr) -> tuple[Expr, Expr]:
+        """Of a chunk's inputs, four by four: a four's row, and its number in the row."""
+        fours = self.tiling.chunk // FOUR
+        return tirx.floordiv(number, fours), tirx.floormod(number, fours)
+
+    def _read_four(self, four: Four, number: Expr, chunk: Expr, exists: Expr) -> None:
+        row, place = self._place_of(number)
+        k = let(int32(chunk) * self.tiling.chunk + place * FOUR, "int32")
+        has_input = tirx.And(row < int32(self.epilogue.n), k < self.weights.spec.in_features)
+        four.read(row, k, tirx.And(exists, has_input))
+
+    def _store_four(self, four: Four, number: Expr) -> None:
+        row, place = self._place_of(number)
+        with otherwise_if(row < int32(self.epilogue.n)):
+            a, b, c, d = four.values(row)
+            place = pointer(self.shared, row * self.row_words + place * (FOUR // PAIR))
+            dtype = self.weights.dtype
+            emit("store_shared8", place, pair(a, b, dtype), pair(c, d, dtype))
+
+    def _ask(self, chunk: Expr, exists: Expr) -> None:
+        """Begin to read a thread's first four inputs of a chunk, all that it has of a single row,
+        while the chunk before is multiplied. Of many rows they would be few, and registers are."""
+        if self.first_four is not None:
+            self._read_four(self.first_four, self.thread, chunk, exists)
+
     def _stage(self, chunk: Expr) -> None:
         """Put the chunk's inputs of all rows into shared memory, in pairs of 16 bits."""
-        n = int32(self.epilogue.n)
-        if self.tiling.row_tiles > 1:
-            self._stage_fours(chunk, n, at_once=8)
-            return
-        with T.If(n == 1):
-            with T.Then():
-                self._stage_fours(chunk, tirx.const(1, "int32"), at_once=1)
-            with T.Else():
-                self._stage_fours(chunk, n, at_once=4)
-
-    def _stage_fours(self, chunk: Expr, n: Expr, at_once: int) -> None:
-        """A thread asks for as many fours at once before it waits for the first."""
-        tiling, width = self.tiling, self.weights.spec.in_features
-        fours = tiling.chunk // FOUR  # of a row
-        total = n * fours
-        start = let(int32(chunk) * tiling.chunk, "int32")
-        with T.serial(ceil_div(total, tiling.threads * at_once)) as step:
+        threads, total = self.tiling.threads, int32(self.epilogue.n) * (self.tiling.chunk // FOUR)
+        start = 0
+        if self.first_four is not None:
+            start = threads
+            self._store_four(self.first_four, self.thread)
+        with T.serial(ceil_div(total - start, threads * AT_ONCE)) as step:
             found = []
-            for part in range(at_once):
-                number = let((step * at_once + part) * tiling.threads + self.thread, "int32")
-                row, four = tirx.floordiv(number, fours), tirx.floormod(number, fours)
-                k = let(start + four * FOUR, "int32")
-                exists = tirx.And(number < total, k < width)
-                found.append((number, row, four, self.x.four(row, k, exists)))
-            for number, row, four, values in found:
-                with otherwise_if(number < total):
-                    a, b, c, d = values()
-                    place = pointer(self.shared, row * self.row_words + four * (FOUR // PAIR))
-                    dtype = self.weights.dtype
-                    emit("store_shared8", place, pair(a, b, dtype), pair(c, d, dtype))
+            for part in range(AT_ONCE):
+                number = (step * AT_ONCE + part) * threads + self.thread + start
+                number = let(number, "int32")
+                four = Four(self.x)
+                self._read_four(four, number, chunk, tirx.const(True, "bool"))
+                found.append((four, number))
+            for four, number in found:
+                self._store_four(four, number)
 
     def _multiply(self, own: int, fragments: list[Buffer], loaded: list[Buffer]) -> None:
         per_load = self.weights.units_per_load

@@ -47,6 +47,7 @@ class Float8FewRows(FewRows):
     """Each block rounds x for itself. A row's scales lie in the padding behind its words."""
 
     inputs_per_word = WORD
+    rounds_fours = False
 
     def _stage(self, chunk: Expr) -> None:
         runs, warps = self.tiling.chunk // RUN, self.tiling.threads // WARP

@@ -23,7 +23,7 @@ from ingot.compile.kernels.cuda_ir import (
     strided,
 )
 from ingot.compile.kernels.matmul.spec import SQUARES_RUN
-from ingot.compile.kernels.tensor_core import emit, pointer, zeros
+from ingot.compile.kernels.tensor_core import clear, emit, pointer, zeros
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T, ceil_div, index, otherwise_if
 
 FOUR = 4  # inputs that a thread reads together
@@ -88,29 +88,39 @@ class Inputs:
             found = found * self.scale(row) * self.norm.weight[k]
         return let(tirx.if_then_else(exists, found, tirx.const(0.0, "float32")))
 
-    def four(self, row: Expr, k: Expr, exists: Expr) -> Callable[[], list[Expr]]:
-        """Begin to read x[row, k : k + 4]; k is a multiple of 4. What this gives, called later, has
-        them as they are multiplied, zeros where they don't exist."""
-        width = int(self.x.shape[1])
+
+class Four:
+    """Four inputs of a row that a thread has asked for, and the norm's weights of them."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs, self.x = inputs, zeros(FOUR)
+        self.weight = zeros(FOUR) if inputs.norm is not None else None
+
+    def read(self, row: Expr, k: Expr, exists: Expr) -> None:
+        """Begin to read x[row, k : k + 4]; k is a multiple of 4."""
+        width, norm = int(self.inputs.x.shape[1]), self.inputs.norm
+        clear(self.x, FOUR)
+        if self.weight is not None:
+            clear(self.weight, FOUR)
         if width % FOUR:
-            places = [k + i for i in range(FOUR)]
-            values = [self.value(row, at, tirx.And(exists, at < width)) for at in places]
-            return lambda: values
-        x, norm = zeros(FOUR), self.norm
-        weight = zeros(FOUR) if norm is not None else None
+            for i in range(FOUR):
+                with otherwise_if(tirx.And(exists, k + i < width)):
+                    T.buffer_store(self.x, self.inputs.x[index(row), index(k + i)], [i])
+                    if self.weight is not None and norm is not None:
+                        T.buffer_store(self.weight, norm.weight[index(k + i)], [i])
+            return
         with otherwise_if(exists):
-            emit("load_inputs", pointer(x, 0), pointer(self.x, index(row), index(k)))
-            if norm is not None:
-                emit("load_inputs", pointer(weight, 0), pointer(norm.weight, index(k)))
+            emit("load_inputs", pointer(self.x, 0), pointer(self.inputs.x, index(row), index(k)))
+            if self.weight is not None and norm is not None:
+                emit("load_inputs", pointer(self.weight, 0), pointer(norm.weight, index(k)))
 
-        def values_when_read() -> list[Expr]:
-            if weight is None:
-                return [x[i] for i in range(FOUR)]
-            assert self.scale is not None
-            scale = self.scale(row)
-            return [x[i] * scale * weight[i] for i in range(FOUR)]
-
-        return values_when_read
+    def values(self, row: Expr) -> list[Expr]:
+        """Those of x as they are multiplied, zeros where they don't exist."""
+        if self.weight is None:
+            return [self.x[i] for i in range(FOUR)]
+        assert self.inputs.scale is not None
+        scale = self.inputs.scale(row)
+        return [self.x[i] * scale * self.weight[i] for i in range(FOUR)]
 
 
 def sum_squares(n: Expr, out: Buffer, squares: Buffer) -> None:
