@@ -37,11 +37,14 @@ def give_memory(
 ) -> PlannedMemory:
     """Let functions take their memory: `dimensions` names the extents of each one's arguments.
 
-    A function that allocates nothing stays as it is.
+    A function that allocates nothing stays as it is; not every module has all that are named.
     """
     planned = tvm.IRModule(dict(module.functions_items()), attrs=module.attrs)
     workspace: dict[str, Polynomial] = {}
+    present = {variable.name_hint for variable in module.get_global_vars()}
     for name, places in dimensions.items():
+        if name not in present:
+            continue
         arena = _Arena(module[name], places)
         if arena.views:
             workspace[name] = arena.num_bytes

@@ -30,7 +30,7 @@ from ingot.compile.polynomial import Polynomial
 from ingot.compile.report import Observer
 from ingot.compile.rewrites import active_rewrites
 from ingot.compile.rewrites.clean_up import clean_up
-from ingot.compile.sampling_functions import SAMPLE, SAMPLE_DIMENSIONS, add_sampling
+from ingot.compile.sampling_functions import LOGPROBS, ROW_DIMENSIONS, SAMPLE, add_sampling
 from ingot.compile.schedule import schedule
 from ingot.compile.step_inputs import STEP_DIMENSIONS
 from ingot.compile.storage import FormatRules, WeightTable
@@ -40,7 +40,10 @@ from ingot.runtime.artifact.manifest import KernelRecord
 from ingot.runtime.artifact.work import WorkRecord
 from ingot.targets import Target
 
-DIMENSIONS = dict.fromkeys((STEP, GRAPH, EMBED), STEP_DIMENSIONS) | {SAMPLE: SAMPLE_DIMENSIONS}
+DIMENSIONS = {
+    **dict.fromkeys((STEP, GRAPH, EMBED), STEP_DIMENSIONS),
+    **dict.fromkeys((SAMPLE, LOGPROBS), ROW_DIMENSIONS),
+}
 """The dimensions of each function whose tensors lie in the runtime's workspace."""
 
 
@@ -92,8 +95,7 @@ def compile_graph(
         module = add_sampling(module, captured.vocab_size, options.target)
         observer.dump(module, "schedule")
     with observer.stage("plan"):
-        # A GPU's memory is a pool, and its graphs keep what they were captured with.
-        memory = give_memory(place_tensors(module), {} if compile_cuda else DIMENSIONS)
+        memory = give_memory(place_tensors(module), DIMENSIONS)
         module = lower_to_calls(memory.module)
         observer.dump(module, "plan")
     with observer.stage("generate"):

@@ -15,8 +15,8 @@ from ingot.compile.kernels.sampling.spec import SamplingSpec
 from ingot.targets import Target
 
 SAMPLE, MASK, LOGPROBS = "sample", "mask", "logprobs"
-SAMPLE_DIMENSIONS = {"m": (0, 0)}
-"""The place that tells how many rows of logits there are (`polynomial.Place`)."""
+ROW_DIMENSIONS = {"m": (0, 0)}
+"""Of `sample` and `logprobs`: the place that tells how many rows there are (`polynomial.Place`)."""
 
 
 def add_sampling(module: tvm.IRModule, vocab_size: int, target: Target) -> tvm.IRModule:

@@ -135,10 +135,14 @@ class CompiledExecutor:
         self._weights = tvm_ffi.Array(self._memory.hold_all(artifact.weights, on_progress))
         bounds = {"n": max_step_tokens, "b": max_sequences, "p": num_pages, "m": max_sequences}
         amounts = dict(manifest.step.workspace)
-        # Memory of its own for sampling: it reads the logits where the step left them.
-        sampling = {name: amounts.pop(name) for name in [functions.sample] if name in amounts}
-        self._workspace = Workspace(self.vm, amounts, bounds)
-        self._sampling = Workspace(self.vm, sampling, bounds)
+        # Memory of their own for these: the step's logits and the tokens stay where they are.
+        self._sampling, self._ranking = (
+            Workspace(self.vm, {name: amounts.pop(name)} if name in amounts else {}, bounds)
+            for name in (functions.sample, functions.logprobs)
+        )
+        # A GPU's memory is taken whether it is written or not: what few steps need comes with them.
+        planned = (functions.step,) if cuda_archs else None
+        self._workspace = Workspace(self.vm, amounts, bounds, planned)
         self.num_graph_misses = 0
         self._graphs: DecodeGraphs | None = None
         if read_variable("INGOT_CUDA_GRAPHS") and isinstance(self._memory, CudaMemory):
@@ -229,7 +233,8 @@ class CompiledExecutor:
             return rank_rows(kept, tokens, wishes)
         assert wishes.num_top is not None
         arguments = self._memory.lend([np.array(tokens, np.int32), wishes.num_top])
-        found = self.vm.call(self._functions.logprobs, kept, *arguments)
+        views = self._ranking.views(self._functions.logprobs, {"m": len(tokens)})
+        found = self.vm.call(self._functions.logprobs, kept, *arguments, *views)
         return read_ranked(self._memory.read(found), tokens, wishes, kept.shape[1])
 
     def _lend(self, inputs: PenaltyInputs | SamplingInputs) -> list[Any]:

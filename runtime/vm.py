@@ -6,7 +6,6 @@ starts at a multiple of 64 bytes, or the process dies. `as_tensor` is the only w
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import threading
@@ -107,18 +106,10 @@ class VirtualMachine:
         if cuda_archs:
             attach_kernels(self._module, code_path.parent, cuda_archs)
         # The device that tensors are on comes first, the host last.
-        self._devices = (CUDA, 0, POOLED, CPU, 0, NAIVE) if cuda_archs else (CPU, 0, NAIVE)
-        self._vm["vm_initialization"](*self._devices)
+        devices = (CUDA, 0, POOLED, CPU, 0, NAIVE) if cuda_archs else (CPU, 0, NAIVE)
+        self._vm["vm_initialization"](*devices)
         self._configured = threading.local()
         self._functions: dict[str, Any] = {}
-
-    def twin(self) -> VirtualMachine:
-        """Another machine with the same code, to be observed while this one is not."""
-        twin = copy.copy(self)
-        twin._vm = self._module["vm_load_executable"]()
-        twin._vm["vm_initialization"](*self._devices)
-        twin._functions = {}
-        return twin
 
     def call(self, name: str, *args: Any) -> Any:
         """Run one function. Arguments are tensors, or sequences of tensors for tuples."""

@@ -7,7 +7,7 @@ nothing. What a function gives lies in the arena too: it is valid until the next
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ingot.runtime.artifact.manifest import ALLOCATE, VIEWS_SUFFIX
@@ -23,20 +23,26 @@ Dimensions = Mapping[str, int]
 class Workspace:
     """The memory of functions of which one runs at a time. `amounts` are the bytes that each takes.
 
-    The arena is as large as steps within `bounds`, the largest value of each dimension, can need.
-    A larger step makes it grow; it never shrinks. The system gives a CPU's memory page by page, as
-    it is written, so what no step has needed costs nothing.
+    The arena is as large as steps within `bounds`, the largest value of each dimension, can need:
+    of the functions in `planned`, or of all. A larger step makes it grow; it never shrinks. The
+    system gives a CPU's memory page by page, as it is written, so what no step has needed costs
+    nothing there.
     """
 
     def __init__(
-        self, vm: VirtualMachine, amounts: Mapping[str, Mapping[str, int]], bounds: Dimensions
+        self,
+        vm: VirtualMachine,
+        amounts: Mapping[str, Mapping[str, int]],
+        bounds: Dimensions,
+        planned: Collection[str] | None = None,
     ) -> None:
         self._vm = vm
         self._amounts = amounts
         self._symbols = {name: symbols_of(amount) for name, amount in amounts.items()}
         self._layouts: dict[tuple[Any, ...], Any] = {}
         self.num_bytes = 0
-        self._reserve(max((evaluate(amount, bounds) for amount in amounts.values()), default=0))
+        names = amounts if planned is None else amounts.keys() & planned
+        self._reserve(max((evaluate(amounts[name], bounds) for name in names), default=0))
 
     def views(self, function: str, dimensions: Dimensions) -> tuple[Any, ...]:
         """The function's last argument; nothing for one that allocates by itself."""

@@ -1,30 +1,29 @@
 """Turns a step in which each sequence reads one token into two launches: of the graph from token
 ids to logits, and of the one from logits to sampled tokens.
 
-Both are captured for each bucket: so many rows, so wide a page table. Their arguments lie in
-buffers that the bucket keeps. While the host waits for a step's tokens, the device goes on to the
-logits of the step that will follow (`ahead.py`) with the tokens that it has; if another step comes
-instead, these logits are not looked at.
+The first is captured for each bucket: so many rows, so wide a page table. What comes after the
+logits is the same for all of so many rows. Arguments lie in buffers that keep their place, and what
+graphs compute in memory that all share, since one runs at a time. While the host waits for a step's
+tokens, the device goes on to the logits of the step that will follow (`ahead.py`) with the tokens
+that it has; if another step comes instead, these logits are not looked at.
 
 A step whose logits are changed before a token is chosen (penalties, biases, masks) launches a third
-graph between the two, one whose log-probabilities are wanted another after them. A bucket captures
-these when a step first asks.
+graph between the two, one whose log-probabilities are wanted another after them.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from ingot.errors import ArtifactVersionError
 from ingot.runtime.artifact.artifact import Artifact
 from ingot.runtime.cuda.ahead import follow, goes_on, is_same
 from ingot.runtime.cuda.buckets import BATCHES, Bucket, BucketArguments, buckets_up_to
-from ingot.runtime.cuda.capture import Call, Captured, Recorder
+from ingot.runtime.cuda.capture import Captured, Recorder
 from ingot.runtime.cuda.driver import (
     DEVICE_TO_DEVICE,
     DEVICE_TO_HOST,
@@ -40,30 +39,35 @@ from ingot.runtime.cuda.wishes import MAX_LISTED, WishBuffers
 from ingot.runtime.sampling import Drawn, SamplingInputs, Wishes
 from ingot.runtime.step_inputs import StepInputs
 from ingot.runtime.vm import VirtualMachine
+from ingot.runtime.workspace import Workspace
 
-MAX_BUCKETS = 64  # of up to four graphs each
+MAX_BUCKETS = 128
 # Of what is free beside weights and KV cache. The rest is for prompts, which run without a graph.
 MEMORY_SHARE = 0.5
 TOKEN_BYTES = 4
 
 
-@dataclass(slots=True)
-class _Decode:
-    """A bucket's graphs, and the scratch memory that they all write to."""
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """What comes after so many rows of logits: the sampled tokens; before them the change of the
+    logits, and after them the log-probabilities, which a step may want."""
 
-    num_rows: int
-    inputs: BucketArguments
+    logits: Any
     sampling: BucketArguments
     scratch: Scratch
-    to_logits: Captured
+    to_changed: Captured
     to_tokens: Captured
-    to_changed: Captured | None = None
-    to_ranked: Captured | None = None
+    to_ranked: Captured
 
-    @property
-    def num_bytes(self) -> int:
-        graphs = (self.to_logits, self.to_tokens, self.to_changed, self.to_ranked)
-        return self.scratch.num_bytes + sum(graph.num_bytes for graph in graphs if graph)
+
+@dataclass(frozen=True, slots=True)
+class _Decode:
+    """A bucket's graph, the scratch memory that it writes to, and what comes after it."""
+
+    inputs: BucketArguments
+    scratch: Scratch
+    to_logits: Captured
+    ending: _Ending
 
     def launch(self, inputs: StepInputs, stream: Stream) -> None:
         """Put the step as far as its logits on the stream."""
@@ -73,7 +77,8 @@ class _Decode:
     def launch_ahead(self, following: StepInputs, stream: Stream) -> None:
         """The same for the step that follows: the tokens go where it takes its token ids."""
         self.inputs.fill(following, stream)
-        source, to = self.to_tokens.result.data_ptr(), self.inputs.tensors["token_ids"].data_ptr()
+        source = self.ending.to_tokens.result.data_ptr()
+        to = self.inputs.tensors["token_ids"].data_ptr()
         num_bytes = TOKEN_BYTES * len(following.token_ids)
         copy_async(to, source, num_bytes, DEVICE_TO_DEVICE, stream)
         self.to_logits.graph.launch(stream)
@@ -82,22 +87,37 @@ class _Decode:
 class DecodeGraphs:
     """The graphs of one executor, captured when steps ask for them or before.
 
-    Their memory is at most a share of what is free when this is made, after the weights and the KV
-    cache; those that were not used for longest are dropped.
+    Their scratch memory is at most a share of what is free when this is made, after the weights and
+    the KV cache; those that were not used for longest are dropped.
     """
 
     def __init__(self, vm: VirtualMachine, artifact: Artifact, pools: Any, weights: Any) -> None:
         manifest = artifact.manifest
-        self._functions = manifest.step.functions
-        self._vocab_size = manifest.step.vocab_size
+        self._vm = vm
+        self._functions = functions = manifest.step.functions
         self._page_size_tokens = manifest.page_size_tokens
         self._max_context_tokens = manifest.step.max_context_tokens
         self._held = pools, weights
         self._stream = Stream()
-        self._recorder = Recorder(vm, artifact.code_path, self._stream)
+        self._recorder = Recorder(artifact.code_path, self._stream)
+        amounts = manifest.step.workspace
+        if functions.step not in amounts:
+            raise ArtifactVersionError(
+                "this artifact's steps take memory of the GPU as they run, which graphs can't",
+                hint="compile the model again; until then, INGOT_CUDA_GRAPHS=off runs it without",
+            )
+        # As large as any bucket can need, so that it stays where it is.
+        bounds = dict.fromkeys("nbm", BATCHES[-1])
+        self._workspaces = {
+            name: Workspace(vm, {name: amounts[name]}, bounds)
+            for name in (functions.step, functions.sample, functions.logprobs)
+            if name is not None
+        }
+        self._wish_buffers = WishBuffers(manifest.step.vocab_size)
         self._tokens = PinnedBuffer(TOKEN_BYTES * BATCHES[-1])
         self._are_there = Event(is_timed=False)
         self._graphs: OrderedDict[Bucket, _Decode] = OrderedDict()
+        self._endings: dict[int, _Ending] = {}
         self._limit_bytes = int(free_device_memory_bytes() * MEMORY_SHARE)
         self._last: StepInputs | None = None
         self._ahead: tuple[_Decode, StepInputs] | None = None
@@ -133,18 +153,17 @@ class DecodeGraphs:
             or not is_same(ahead[1], inputs, self._page_size_tokens)
         ):
             decode.launch(inputs, stream)
-        decode.sampling.fill(sampling, stream)
-        num_tokens = len(inputs.logit_rows)
+        ending, num_tokens = decode.ending, len(inputs.logit_rows)
+        ending.sampling.fill(sampling, stream)
         if wishes is not None:
-            self._launch_changes(decode, wishes, num_tokens)
-        decode.to_tokens.graph.launch(stream)
-        source, num_bytes = decode.to_tokens.result.data_ptr(), TOKEN_BYTES * num_tokens
+            self._launch_changes(ending, wishes, num_tokens)
+        ending.to_tokens.graph.launch(stream)
+        source, num_bytes = ending.to_tokens.result.data_ptr(), TOKEN_BYTES * num_tokens
         copy_async(self._tokens.pointer, source, num_bytes, DEVICE_TO_HOST, stream)
         is_ranked = wishes is not None and wishes.num_top is not None
         if is_ranked:
-            ranked = self._find_ranked(decode)
-            ranked.graph.launch(stream)
-            self._wish_buffers.bring(ranked.result, num_tokens, stream)
+            ending.to_ranked.graph.launch(stream)
+            self._wish_buffers.bring(ending.to_ranked.result, num_tokens, stream)
         self._are_there.record(stream)
         following = self._follow(inputs)
         if following is not None:
@@ -159,21 +178,14 @@ class DecodeGraphs:
             return Drawn(chosen, [None] * num_tokens)
         return Drawn(chosen, self._wish_buffers.read(chosen, wishes))
 
-    def _launch_changes(self, decode: _Decode, wishes: Wishes, num_tokens: int) -> None:
+    def _launch_changes(self, ending: _Ending, wishes: Wishes, num_tokens: int) -> None:
         """Put on the stream what comes between logits and tokens."""
         buffers, stream = self._wish_buffers, self._stream
-        changed = self._find_changed(decode) if wishes.changes_logits else None
         if wishes.num_top is not None:
-            self._find_ranked(decode)  # before the buffers are filled
-            buffers.keep(decode.to_logits.result, num_tokens, stream)
+            buffers.keep(ending.logits, num_tokens, stream)
         buffers.fill(wishes, stream)
-        if changed is not None:
-            changed.graph.launch(stream)
-
-    @cached_property
-    def _wish_buffers(self) -> WishBuffers:
-        """Made by the first step that wishes anything."""
-        return WishBuffers(self._vocab_size)
+        if wishes.changes_logits:
+            ending.to_changed.graph.launch(stream)
 
     def _follow(self, inputs: StepInputs) -> StepInputs | None:
         """What to go ahead with. Not after a step in which sequences came or went: the next may be
@@ -190,58 +202,49 @@ class DecodeGraphs:
         self._graphs.move_to_end(bucket)
         return decode
 
-    def _make_room(self, more_bytes: int = 0) -> None:
+    def _make_room(self) -> None:
         """Drop old graphs; the newest stays whatever it takes."""
-        total_bytes = more_bytes + sum(decode.num_bytes for decode in self._graphs.values())
+        total_bytes = sum(decode.scratch.num_bytes for decode in self._graphs.values())
         while len(self._graphs) > 1 and (
             total_bytes > self._limit_bytes or len(self._graphs) > MAX_BUCKETS
         ):
             _, dropped = self._graphs.popitem(last=False)
-            total_bytes -= dropped.num_bytes
+            total_bytes -= dropped.scratch.num_bytes
 
     def _capture(self, bucket: Bucket) -> _Decode:
-        """The graphs that every step of the bucket needs, by a step of padding."""
-        functions, scratch = self._functions, Scratch()
-        inputs = BucketArguments(bucket, StepInputs, num_turns=2)
-        sampling = BucketArguments(bucket, SamplingInputs)
+        """The graph of a step of padding, and what comes after it."""
+        name, num_rows = self._functions.step, bucket.num_rows
+        inputs, scratch = BucketArguments(bucket, StepInputs, num_turns=2), Scratch()
         inputs.fill(None, self._stream)
-        sampling.fill(None, self._stream)
-        to_logits = self._recorder.capture(
-            scratch, lambda call: call(functions.step, *inputs.tensors.values(), *self._held)
-        )
-        logits = to_logits.result
-        to_tokens = self._recorder.capture(
-            scratch, lambda call: call(functions.sample, logits, *sampling.tensors.values())
-        )
-        return _Decode(bucket.num_rows, inputs, sampling, scratch, to_logits, to_tokens)
+        to_logits = self._record(name, num_rows, scratch, *inputs.tensors.values(), *self._held)
+        ending = self._endings.get(num_rows)
+        if ending is None:
+            ending = self._endings[num_rows] = self._capture_ending(bucket, to_logits.result)
+        assert ending.logits.data_ptr() == to_logits.result.data_ptr()
+        return _Decode(inputs, scratch, to_logits, ending)
 
-    def _find_changed(self, decode: _Decode) -> Captured:
-        """The graph from logits to those that tokens are chosen by."""
-        if decode.to_changed is None:
-            functions, logits = self._functions, decode.to_logits.result
-            buffers, num_rows = self._wish_buffers, decode.num_rows
-
-            def change(call: Call) -> None:
-                call(functions.penalize, logits, *buffers.penalties(num_rows))
-                call(functions.mask, logits, *buffers.masks(num_rows))
-
-            decode.to_changed = self._capture_wish(decode, change)
-        return decode.to_changed
-
-    def _find_ranked(self, decode: _Decode) -> Captured:
-        """The graph from tokens to what their log-probabilities are made of."""
-        if decode.to_ranked is None:
-            buffers, num_rows = self._wish_buffers, decode.num_rows
-            raw, num_top = buffers.raw(num_rows), buffers.num_top(num_rows)
-            name, tokens = self._functions.logprobs, decode.to_tokens.result
-            decode.to_ranked = self._capture_wish(
-                decode, lambda call: call(name, raw, tokens, num_top)
-            )
-        return decode.to_ranked
-
-    def _capture_wish(self, decode: _Decode, work: Callable[[Call], Any]) -> Captured:
+    def _capture_ending(self, bucket: Bucket, logits: Any) -> _Ending:
         """By a step that wishes nothing, which leaves the logits as they are."""
-        self._wish_buffers.fill(Wishes(), self._stream)
-        captured = self._recorder.capture(decode.scratch, work)
-        self._make_room(captured.num_bytes)
-        return captured
+        functions, buffers, num_rows = self._functions, self._wish_buffers, bucket.num_rows
+        mask, logprobs = functions.mask, functions.logprobs
+        assert mask is not None and logprobs is not None, "an artifact for a CPU"
+        sampling, scratch = BucketArguments(bucket, SamplingInputs), Scratch()
+        sampling.fill(None, self._stream)
+        buffers.fill(Wishes(), self._stream)
+
+        def change() -> None:
+            self._vm.call(functions.penalize, logits, *buffers.penalties(num_rows))
+            self._vm.call(mask, logits, *buffers.masks(num_rows))
+
+        to_changed = self._recorder.capture(scratch, change)
+        to_tokens = self._record(
+            functions.sample, num_rows, scratch, logits, *sampling.tensors.values()
+        )
+        raw, num_top = buffers.raw(num_rows), buffers.num_top(num_rows)
+        to_ranked = self._record(logprobs, num_rows, scratch, raw, to_tokens.result, num_top)
+        return _Ending(logits, sampling, scratch, to_changed, to_tokens, to_ranked)
+
+    def _record(self, name: str, num_rows: int, scratch: Scratch, *arguments: Any) -> Captured:
+        """The graph of one call of a function that has memory of its own."""
+        views = self._workspaces[name].views(name, {"n": num_rows, "m": num_rows})
+        return self._recorder.capture(scratch, lambda: self._vm.call(name, *arguments, *views))

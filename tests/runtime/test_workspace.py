@@ -80,3 +80,10 @@ def test_layouts_are_not_kept_without_end(vm: FakeMachine) -> None:
 def test_a_function_that_allocates_by_itself(vm: FakeMachine) -> None:
     workspace = Workspace(vm, {}, sizes(8, 2))  # type: ignore[arg-type]
     assert workspace.views("step", sizes(1, 1)) == () and vm.calls == []
+
+
+def test_what_is_not_planned_comes_with_the_step_that_needs_it(vm: FakeMachine) -> None:
+    workspace = Workspace(vm, AMOUNTS, sizes(8, 2), ["embed"])  # type: ignore[arg-type]
+    assert workspace.num_bytes == 64 + 8 * 64
+    workspace.views("step", sizes(8, 2))
+    assert workspace.num_bytes == 8 * 64 + 2 * 128

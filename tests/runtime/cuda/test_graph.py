@@ -4,8 +4,7 @@ from collections import OrderedDict
 from typing import Any
 
 from ingot.runtime.cuda.buckets import Bucket
-from ingot.runtime.cuda.capture import Captured
-from ingot.runtime.cuda.graph import DecodeGraphs, _Decode
+from ingot.runtime.cuda.graph import MAX_BUCKETS, DecodeGraphs, _Decode
 from ingot.runtime.cuda.scratch import Scratch
 
 
@@ -16,10 +15,9 @@ def graphs_of(*sizes: int, limit_bytes: int) -> list[int]:
     nothing: Any = None
     graphs._graphs = OrderedDict()
     for place, size in enumerate(sizes):
-        to_logits = Captured(nothing, nothing, [], size - 1)
-        to_tokens, to_changed = (Captured(nothing, nothing, [], part) for part in (1, 0))
-        parts = to_logits, to_tokens, to_changed
-        graphs._graphs[Bucket(place, 8)] = _Decode(place, nothing, nothing, Scratch(), *parts)
+        scratch = Scratch()
+        scratch._sizes[place] = size
+        graphs._graphs[Bucket(place, 8)] = _Decode(nothing, scratch, nothing, nothing)
         graphs._make_room()
     return [bucket.num_rows for bucket in graphs._graphs]
 
@@ -35,4 +33,5 @@ def test_the_newest_stays() -> None:
 
 
 def test_there_are_never_very_many() -> None:
-    assert graphs_of(*70 * [1], limit_bytes=100) == list(range(6, 70))
+    sizes = [1] * (MAX_BUCKETS + 6)
+    assert graphs_of(*sizes, limit_bytes=1000) == list(range(6, MAX_BUCKETS + 6))
