@@ -76,10 +76,11 @@ template <int pending> INGOT_DEVICE void ingot_wait_copies() {
   asm volatile("cp.async.wait_group %0;" :: "n"(pending) : "memory");
 }
 
-// Two float32 rounded to nearest even into one word, the first in its low half.
+// Two float32 rounded to nearest even into one word, the first in its low half. What float16 can't
+// hold becomes its largest number: an infinity times a weight of zero would be not-a-number.
 INGOT_DEVICE unsigned ingot_pair_f16(float low, float high) {
   unsigned pair;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
 }
 

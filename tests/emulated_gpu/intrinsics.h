@@ -80,7 +80,10 @@ static unsigned to_bf16(float value) {
   if ((bits & 0x7fffffff) > 0x7f800000) return 0x7fff;
   return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
 }
-static unsigned ingot_pair_f16(float low, float high) { return to_f16(low) | to_f16(high) << 16; }
+static float within_f16(float value) { return value > 65504 ? 65504 : value < -65504 ? -65504 : value; }
+static unsigned ingot_pair_f16(float low, float high) {
+  return to_f16(within_f16(low)) | to_f16(within_f16(high)) << 16;
+}
 static unsigned ingot_pair_bf16(float low, float high) { return to_bf16(low) | to_bf16(high) << 16; }
 static float ingot_f16_of(unsigned word, int high) { return of_f16(word >> (16 * high) & 0xffff); }
 static float ingot_bf16_of(unsigned word, int high) { return of_bf16(word >> (16 * high) & 0xffff); }

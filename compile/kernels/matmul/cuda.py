@@ -22,7 +22,7 @@ from ingot.compile.kernels.matmul.cuda_float8 import (
 )
 from ingot.compile.kernels.matmul.cuda_inputs import Inputs, Norm, sum_squares
 from ingot.compile.kernels.matmul.cuda_many_rows import multiply_many_rows
-from ingot.compile.kernels.matmul.cuda_plain import SMALL_ROWS, multiply_plain
+from ingot.compile.kernels.matmul.cuda_plain import multiply_plain
 from ingot.compile.kernels.matmul.cuda_tiling import FewRowsTiling
 from ingot.compile.kernels.matmul.cuda_warpgroup import multiply_by_warpgroups
 from ingot.compile.kernels.matmul.cuda_weights import Weights
@@ -129,13 +129,6 @@ def enough_blocks(target: Target) -> int:
 def few_rows_parameter(row_tiles: int) -> str:
     """What the sizes of a row of the target's table are called where they were measured."""
     return f"matmul_{row_tiles * COLUMNS}_rows"
-
-
-def row_limits(spec: LinearSpec, target: Target) -> tuple[int, ...]:
-    """The numbers of rows up to which one kernel is taken."""
-    if not layout(spec, target).tensor:
-        return (SMALL_ROWS,)
-    return tuple(tiling.row_tiles * COLUMNS for tiling in few_rows_tilings(target))
 
 
 def _choose(

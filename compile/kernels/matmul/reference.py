@@ -18,6 +18,7 @@ from ingot.compile.schemes import WeightFormat
 
 # Values whose largest magnitude is below this are taken as zero: its inverse would overflow.
 SMALLEST_RUN_MAXIMUM = 1e-30
+LARGEST_FLOAT16 = float(np.finfo(np.float16).max)  # what a GPU's kernels make of larger ones
 
 
 def round_weight(weight: Floats, format: WeightFormat) -> NDArray[np.float64]:
@@ -73,4 +74,6 @@ def round_inputs(x: Floats, format: WeightFormat, activations: Activations) -> N
         return round_activations(x, format, activations)
     if activations == "bfloat16":
         return bfloat16_to_float32(float32_to_bfloat16(x)).astype(np.float64)
+    if activations == "float16":
+        x = np.clip(x, -LARGEST_FLOAT16, LARGEST_FLOAT16)
     return x.astype(activations).astype(np.float64)

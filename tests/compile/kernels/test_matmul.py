@@ -10,7 +10,10 @@ import pytest
 from ingot.compile.kernels import matmul
 from ingot.compile.kernels.activation.reference import reference as activation_reference
 from ingot.compile.kernels.matmul import LinearSpec, cpu, reference
-from ingot.compile.kernels.matmul.cuda import row_limits
+from ingot.compile.kernels.matmul.cuda import few_rows_tilings
+from ingot.compile.kernels.matmul.cuda_plain import SMALL_ROWS
+from ingot.compile.kernels.matmul.spec import has_tensor_layout
+from ingot.compile.kernels.tensor_core import COLUMNS
 from ingot.compile.schemes import FORMATS, formats_for
 from ingot.targets import Target, detect_cpu, load_targets
 from tests.compile.kernels.conftest import compile_kernel, compile_op
@@ -38,6 +41,13 @@ def runnable(target: Target) -> bool:
 
 def float32(*shape: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def row_limits(spec: LinearSpec, target: Target) -> tuple[int, ...]:
+    """The numbers of rows up to which one kernel of a GPU is taken."""
+    if not has_tensor_layout(spec, target):
+        return (SMALL_ROWS,)
+    return tuple(tiling.row_tiles * COLUMNS for tiling in few_rows_tilings(target))
 
 
 @pytest.mark.parametrize(("target_name", "code", "activations"), CASES)
@@ -71,6 +81,18 @@ def test_linear_is_its_reference_and_rows_are_independent(
                 whole = got
             # Whatever comes with a row, its result is the same to the last bit.
             np.testing.assert_array_equal(got, whole[:n])
+
+
+def test_inputs_that_float16_cant_hold_become_its_largest(gpu_target: Target) -> None:
+    """Infinities would be not-a-number times the zeros that pad a row."""
+    spec = LinearSpec(16, 70, FORMATS["f16"], "int8", has_bias=False)
+    weight, x = float32(16, 70, seed=1), float32(65, 70, seed=2)
+    x[:, 3], x[:, 5] = 1e5, -1e9
+    run, packed = compile_op("matmul", spec, gpu_target), matmul.pack(weight, spec, gpu_target)
+    want = reference.linear(x, weight, None, spec.format, "float16")
+    for n in (1, 65):
+        got = run(x[:n], *packed, np.full((n, 16), np.nan, np.float32))[-1]
+        assert_close(got, want[:n], "linear", float(np.abs(want).max()))
 
 
 @pytest.mark.parametrize("has_bias", [False, True])
