@@ -49,11 +49,15 @@ def run_worker(job: Job) -> Outcome:
 
 
 def describe_end(returncode: int, log_file: Path) -> str:
-    """A sentence on a worker that didn't finish: its signal or its last words."""
+    """A sentence on a process that didn't finish: its signal or its last words."""
     if returncode < 0:
         name = signal.Signals(-returncode).name
         cause = " (out of memory?)" if name == "SIGKILL" else ""
         return f"its process was ended by {name}{cause}"
+    return last_words(log_file) or f"it left with status {returncode}"
+
+
+def last_words(log_file: Path) -> str:
+    """The last line that a process wrote, or the beginning of a long one."""
     lines = [line for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
-    last = lines[-1] if lines else f"it left with status {returncode}"
-    return last[:MAX_REASON_CHARACTERS]
+    return lines[-1][:MAX_REASON_CHARACTERS] if lines else ""

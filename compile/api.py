@@ -124,7 +124,8 @@ def compile_model(
             )
         del reader, captured, compiled  # the proof wants the room: it holds the eager model
         gc.collect()
-        if prove and not can_run(manifest):
+        observer.report.pending = why_not_here(manifest) if prove else ""
+        if observer.report.pending:
             manifest = manifest.model_copy(update={"proof": ProofRecord(status="pending")})
             write_manifest(folder.path, manifest)
         elif prove:
@@ -136,10 +137,10 @@ def compile_model(
     return CompileResult(Path(out), manifest, observer.report)
 
 
-def can_run(manifest: Manifest) -> bool:
-    """Whether this machine runs the artifact, so that the proof is due now."""
+def why_not_here(manifest: Manifest) -> str:
+    """A sentence if this machine can't run the artifact; nothing if the proof is due now."""
     try:
         check_target(manifest.target, detect_machine(), manifest.kernels)
-    except ArtifactTargetError:
-        return False
-    return True
+    except ArtifactTargetError as error:
+        return error.message
+    return ""

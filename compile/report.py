@@ -35,6 +35,8 @@ class CompileReport:
     """Kernels on a GPU that keep variables in memory for want of registers: they are slow."""
     sizes: str = ""
     """Where the sizes of the kernels come from: measured or guessed."""
+    pending: str = ""
+    """Why this machine can't run the artifact, so that its proof is pending."""
 
     @property
     def rewrites(self) -> dict[str, int]:
@@ -53,6 +55,7 @@ class CompileReport:
             ],
             "leftover_operators": dict(sorted(self.leftover_operators.items())),
             "sizes": self.sizes,
+            "pending": self.pending,
             "spilling_kernels": sorted(set(self.spilling)),
         }
 

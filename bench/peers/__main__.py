@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ingot.bench.command import run_command
 from ingot.bench.json_file import write_json
 from ingot.bench.machine import describe_machine
 from ingot.bench.peers.engines import describe_command, engine_of, parse_pairs, run_module
@@ -121,4 +122,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

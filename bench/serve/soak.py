@@ -107,6 +107,9 @@ async def run_soak(options: SoakOptions, progress: Progress) -> SoakReport:
             await crowd.run(rate, options.duration_s, requests, began, progress)
         finally:
             watching.cancel()
+            await asyncio.wait((watching,))
+        if not watching.cancelled():
+            watching.result()  # raises what ended it early
         idle = await wait_until_idle(watcher, address, pid, began, IDLE_LIMIT_S)
         problems = [*crowd.problems(), *find_leaks(samples, idle)]
         probe = await send(

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ingot import __version__
+from ingot.bench.command import run_command
 from ingot.bench.json_file import write_json
 from ingot.bench.machine import describe_machine
 from ingot.bench.serve.lengths import Lengths
@@ -166,4 +167,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

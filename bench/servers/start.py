@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from ingot.bench.process import describe_end, timed_environment
+from ingot.bench.process import describe_end, last_words, timed_environment
 from ingot.errors import UsageError
 
 HOST = "127.0.0.1"
@@ -97,7 +97,8 @@ def wait_until_ready(name: str, url: str, process: subprocess.Popen[bytes], log:
             except httpx.HTTPError:
                 pass  # nobody listens yet
             time.sleep(0.1)
-    raise UsageError(f"{name} was not ready within {START_LIMIT_S:g} s; its output is in {log}")
+    said = last_words(log) or "nothing"
+    raise UsageError(f"{name} was not ready within {START_LIMIT_S:g} s; it said last: {said}")
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -46,7 +46,8 @@ def print_report(result: CompileResult, *, as_json: bool) -> None:
     if manifest.proof.status == "proven":  # so it runs on this machine
         print(f'\ntry: ingot run {path} "def fibonacci("', file=sys.stderr)
     if manifest.proof.status == "pending":  # so it doesn't
-        print(f"\nnext: `ingot verify {path}` on a machine that runs it", file=sys.stderr)
+        print(f"\nnot compared with eager: {report.pending}", file=sys.stderr)
+        print(f"next: `ingot verify {path}` on a machine that runs it", file=sys.stderr)
 
 
 def stage_rows(report: CompileReport) -> list[tuple[str, str, object]]:

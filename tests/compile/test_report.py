@@ -53,6 +53,7 @@ def test_as_dict() -> None:
         ],
         "leftover_operators": {"relax.cos": 1, "relax.sin": 1},
         "sizes": "",
+        "pending": "",
         "spilling_kernels": ["spills_kernel"],
     }
 

@@ -76,3 +76,19 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
         running("llama.cpp", "a", "no/llama-server", SLOTS, tmp_path / "log"),
     ):
         pass
+
+
+def test_a_server_that_does_not_come_up_is_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "sleepy"
+    program.write_text("#!/bin/sh\necho reading the model\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("ingot.bench.servers.start.START_LIMIT_S", 0.5)
+    with (
+        pytest.raises(
+            UsageError, match=r"not ready within 0\.5 s; it said last: reading the model"
+        ),
+        running("llama.cpp", "a", str(program), SLOTS, tmp_path / "log"),
+    ):
+        pass
