@@ -47,6 +47,7 @@ def create_core(
             num_threads=num_threads,
             max_step_tokens=max_step_tokens,
             max_sequences=max_sequences,
+            max_proposed=speculation.max_tokens if speculation.is_wanted else 0,
             on_progress=on_progress,
         )
     return EngineCore(

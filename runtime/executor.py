@@ -15,7 +15,7 @@ from ingot.runtime.amx import allow_tiles
 from ingot.runtime.artifact.artifact import Artifact
 from ingot.runtime.artifact.kv_layout import kv_pool_shapes, slab_index
 from ingot.runtime.cuda import CudaMemory
-from ingot.runtime.cuda.buckets import bucket_for
+from ingot.runtime.cuda.buckets import Bucket, bucket_for
 from ingot.runtime.cuda.graph import DecodeGraphs
 from ingot.runtime.cuda.upload import OnProgress
 from ingot.runtime.ffi import tvm_ffi
@@ -110,7 +110,8 @@ def writable(array: NDArray[np.float32]) -> NDArray[np.float32]:
 class CompiledExecutor:
     """Runs an artifact's functions on the device that it was compiled for. While weights are copied
     to a GPU, `on_progress` is called. Memory for steps of so many tokens and sequences is planned
-    now, and a GPU's graphs of them are captured; larger ones are possible. What a call gives is
+    now, and a GPU's graphs of them are captured, with so many proposed tokens of each; larger ones
+    are possible. What a call gives is
     valid until the next one."""
 
     def __init__(
@@ -121,6 +122,7 @@ class CompiledExecutor:
         num_threads: int | None = None,
         max_step_tokens: int = 0,
         max_sequences: int = 0,
+        max_proposed: int = 0,
         on_progress: OnProgress | None = None,
     ) -> None:
         manifest = artifact.manifest
@@ -147,25 +149,30 @@ class CompiledExecutor:
         self._graphs: DecodeGraphs | None = None
         if read_variable("INGOT_CUDA_GRAPHS") and isinstance(self._memory, CudaMemory):
             self._graphs = DecodeGraphs(self.vm, artifact, self._pools, self._weights)
-            self._graphs.warm(max_sequences)
+            self._graphs.warm(max_sequences, 1 + max_proposed)
 
     def step(self, inputs: StepInputs) -> Any:
         return self._run(self._functions.step, inputs)
 
     def step_and_sample(self, inputs: StepInputs, sampling: SamplingInputs) -> list[int]:
-        if self._graphs is not None and (bucket := bucket_for(inputs)) is not None:
+        bucket = self._bucket_for(inputs)
+        if self._graphs is not None and bucket is not None:
             return self._graphs.run(bucket, inputs, sampling).tokens
         return self.sample(self.step(inputs), sampling)
 
     def step_captured(
         self, inputs: StepInputs, sampling: SamplingInputs, wishes: Wishes
     ) -> Drawn | None:
-        if self._graphs is None or (bucket := bucket_for(inputs)) is None:
+        bucket = self._bucket_for(inputs)
+        if self._graphs is None or bucket is None or bucket.num_each > 1:
             return None
         if not self._graphs.can_grant(wishes):
             self.num_graph_misses += 1
             return None
         return self._graphs.run(bucket, inputs, sampling, wishes)
+
+    def _bucket_for(self, inputs: StepInputs) -> Bucket | None:
+        return None if self._graphs is None else bucket_for(inputs)
 
     def embed(self, inputs: StepInputs) -> NDArray[np.float32]:
         assert self._functions.embed is not None, "an artifact without embeddings"

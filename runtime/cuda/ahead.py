@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ingot.runtime.step_inputs import StepInputs
+
+_OTHERS = tuple(field.name for field in fields(StepInputs) if field.name != "page_table")
+
+
+@lru_cache(maxsize=256)
+def _count_to(end: int) -> NDArray[np.int32]:
+    """The numbers from 0 on. Nobody writes to it."""
+    return np.arange(end, dtype=np.int32)
+
+
+def _alike(first: NDArray[np.int32], second: NDArray[np.int32]) -> bool:
+    """As `np.array_equal`, in a tenth of its time for arrays as short as a step's."""
+    return first.shape == second.shape and first.tobytes() == second.tobytes()
 
 
 def follow(inputs: StepInputs, page_size_tokens: int, max_context_tokens: int) -> StepInputs | None:
@@ -18,14 +33,15 @@ def follow(inputs: StepInputs, page_size_tokens: int, max_context_tokens: int) -
     sequences' own, behind all that was counted as written.
     """
     num_rows = len(inputs.token_ids)
-    if not np.array_equal(inputs.logit_rows, np.arange(num_rows)):
+    if not _alike(inputs.logit_rows, _count_to(num_rows)):
         return None
     positions = inputs.positions + 1
-    if (inputs.slots < 0).any() or positions.max() >= max_context_tokens:
+    if inputs.slots.min() < 0 or positions.max() >= max_context_tokens:
         return None
     slots = inputs.slots + 1
-    (entering,) = np.nonzero(positions % page_size_tokens == 0)
-    if entering.size:
+    offsets = positions % page_size_tokens
+    if not offsets.all():
+        (entering,) = np.nonzero(offsets == 0)
         numbers = positions[entering] // page_size_tokens
         if numbers.max() >= inputs.page_table.shape[1]:
             return None
@@ -34,7 +50,7 @@ def follow(inputs: StepInputs, page_size_tokens: int, max_context_tokens: int) -
             return None
         slots[entering] = pages * page_size_tokens
     return StepInputs(
-        token_ids=np.zeros_like(inputs.token_ids),
+        token_ids=np.zeros(num_rows, np.int32),
         positions=positions,
         slots=slots,
         page_table=inputs.page_table,
@@ -46,15 +62,16 @@ def follow(inputs: StepInputs, page_size_tokens: int, max_context_tokens: int) -
 
 def goes_on(before: StepInputs, now: StepInputs) -> bool:
     """Whether the same sequences, it seems, have each read one token more."""
-    return np.array_equal(before.positions + 1, now.positions)
+    return _alike(before.positions + 1, now.positions)
 
 
 def is_same(first: StepInputs, second: StepInputs, page_size_tokens: int) -> bool:
     """Whether two steps read and write the same; pages that neither reads may differ."""
-    others = (field.name for field in fields(StepInputs) if field.name != "page_table")
-    if not all(np.array_equal(getattr(first, name), getattr(second, name)) for name in others):
+    if not all(_alike(getattr(first, name), getattr(second, name)) for name in _OTHERS):
         return False
+    if _alike(first.page_table, second.page_table):
+        return True
     counts = -(-first.context_lengths // page_size_tokens)
-    is_read = np.arange(counts.max()) < counts[:, None]
+    is_read = _count_to(counts.max()) < counts[:, None]
     one, other = (step.page_table[:, : counts.max()][is_read] for step in (first, second))
     return np.array_equal(one, other)

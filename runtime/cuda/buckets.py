@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ingot.runtime.cuda.driver import Event, Stream
 from ingot.runtime.cuda.packed import PackedBuffer, lay_out
@@ -20,7 +21,7 @@ BATCHES = (1, 2, 4, 8, 16, 24, 32, 48, 64)
 LEAST_PAGES = 8  # of the narrowest page table; the others are twice as wide, one after the other
 
 # What stands in the rows that a step doesn't fill: they write no K and V (their slot is -1) and
-# read one position of page 0. Nobody looks at their tokens.
+# read the first positions of page 0. Nobody looks at their tokens.
 PADDING: dict[str, np.generic] = {
     "token_ids": np.int32(0),
     "positions": np.int32(0),
@@ -38,22 +39,74 @@ PADDING: dict[str, np.generic] = {
 
 
 class Bucket(NamedTuple):
-    """The shapes that a graph is captured for."""
+    """The shapes that a graph is captured for: `num_each` tokens of each sequence, more than one
+    where tokens were proposed."""
 
-    num_rows: int
+    num_sequences: int
     num_pages: int
+    num_each: int = 1
+
+    @property
+    def num_rows(self) -> int:
+        """Tokens, each of which has a row of logits."""
+        return self.num_sequences * self.num_each
 
 
 def bucket_for(inputs: StepInputs) -> Bucket | None:
-    """The smallest bucket that holds a step; None for one that reads several tokens of a sequence,
-    wants several tokens after one, or is larger than any."""
-    num_rows = len(inputs.token_ids)
-    if num_rows != len(inputs.context_lengths) or len(inputs.logit_rows) > num_rows:
+    """The smallest bucket that holds a step; None for one that reads a part of a prompt, wants
+    several tokens after one, or is larger than any."""
+    num_tokens, num_sequences = len(inputs.token_ids), len(inputs.context_lengths)
+    if num_sequences > BATCHES[-1] or len(inputs.logit_rows) > num_tokens:
         return None
-    if num_rows > BATCHES[-1]:
-        return None
-    widest = max(LEAST_PAGES, inputs.page_table.shape[1])
-    return Bucket(fitting_batch(num_rows), 1 << (widest - 1).bit_length())
+    num_each = 1
+    if num_tokens > num_sequences:
+        if not np.array_equal(inputs.logit_rows, np.arange(num_tokens)):
+            return None
+        num_each = _power_of_two(int(np.diff(inputs.query_offsets).max()))
+        if inputs.context_lengths.min() < num_each:
+            return None  # there is nothing before its tokens that could stand in
+    num_pages = _power_of_two(max(LEAST_PAGES, inputs.page_table.shape[1]))
+    bucket = Bucket(fitting_batch(num_sequences), num_pages, num_each)
+    return bucket if bucket.num_rows <= BATCHES[-1] else None
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << (least - 1).bit_length()
+
+
+class Spread(NamedTuple):
+    """A step of proposed tokens with as many tokens of each sequence. `places` are those of the
+    step's own among them; those before a sequence's own write nothing, and read what it has."""
+
+    inputs: StepInputs
+    sampling: SamplingInputs
+    places: NDArray[np.int64]
+
+
+def spread(inputs: StepInputs, sampling: SamplingInputs, num_each: int) -> Spread:
+    counts = np.diff(inputs.query_offsets)
+    num_sequences = len(counts)
+    ends = np.arange(1, num_sequences + 1) * num_each
+    places = np.arange(len(inputs.token_ids)) + np.repeat(ends - inputs.query_offsets[1:], counts)
+
+    def widened(record: StepInputs | SamplingInputs, name: str) -> NDArray[Any]:
+        array = np.full(num_sequences * num_each, PADDING[name])
+        array[places] = getattr(record, name)
+        return array
+
+    return Spread(
+        StepInputs(
+            token_ids=widened(inputs, "token_ids"),
+            positions=widened(inputs, "positions"),
+            slots=widened(inputs, "slots"),
+            page_table=inputs.page_table,
+            query_offsets=np.append(0, ends).astype(np.int32),
+            context_lengths=inputs.context_lengths,
+            logit_rows=np.arange(num_sequences * num_each, dtype=np.int32),
+        ),
+        SamplingInputs(*(widened(sampling, field.name) for field in fields(SamplingInputs))),
+        places,
+    )
 
 
 def fitting_batch(num_rows: int) -> int:
@@ -75,6 +128,7 @@ class BucketArguments:
         num_turns: int = 1,
     ) -> None:
         names = [field.name for field in fields(record)]
+        self._padding = {**PADDING, "context_lengths": np.int32(bucket.num_each)}
         specs = [(_shape(name, bucket), PADDING[name].dtype) for name in names]
         _, self._num_bytes = lay_out(specs)
         self._buffer = PackedBuffer(self._num_bytes, num_turns)
@@ -87,8 +141,9 @@ class BucketArguments:
         self.tensors = dict(zip(names, self._buffer.tensors(specs), strict=True))
         for arrays in self._turns:
             if "query_offsets" in arrays:
-                # One token a sequence, whatever the step: never changed.
-                arrays["query_offsets"][...] = np.arange(bucket.num_rows + 1)
+                # As many tokens of each sequence, whatever the step: never changed.
+                ends = np.arange(bucket.num_sequences + 1) * bucket.num_each
+                arrays["query_offsets"][...] = ends
 
     def fill(self, record: StepInputs | SamplingInputs | None, stream: Stream) -> None:
         """Put the copy of a step's arguments on the stream, or of padding alone."""
@@ -97,22 +152,34 @@ class BucketArguments:
         for name, padded in self._turns[turn].items():
             if name == "query_offsets":
                 continue
-            padded[...] = PADDING[name]
-            if record is not None:
-                array = getattr(record, name)
+            array = None if record is None else getattr(record, name)
+            if array is not None and array.shape == padded.shape:
+                padded[...] = array
+                continue
+            padded[...] = self._padding[name]
+            if array is not None:
                 padded[tuple(map(slice, array.shape))] = array
         self._buffer.send(self._num_bytes, stream, turn)
         self._are_read[turn].record(stream)
 
 
 def _shape(name: str, bucket: Bucket) -> tuple[int, ...]:
-    if name == "page_table":
-        return bucket
-    return (bucket.num_rows + (name == "query_offsets"),)
+    num_sequences, num_pages, _ = bucket
+    shapes = {
+        "page_table": (num_sequences, num_pages),
+        "query_offsets": (num_sequences + 1,),
+        "context_lengths": (num_sequences,),
+    }
+    return shapes.get(name, (bucket.num_rows,))
 
 
-def buckets_up_to(num_rows: int) -> Iterator[Bucket]:
-    """Those that steps of at most so many rows begin with, while their contexts are short."""
+def buckets_up_to(num_sequences: int, num_each: int = 1) -> Iterator[Bucket]:
+    """Those that steps of at most so many sequences, and tokens of each, begin with, while their
+    contexts are short."""
     for size in BATCHES:
-        if num_rows and size <= fitting_batch(num_rows):
-            yield Bucket(size, LEAST_PAGES)
+        if not num_sequences or size > fitting_batch(num_sequences):
+            return
+        each = 1
+        while each < 2 * num_each and size * each <= BATCHES[-1]:
+            yield Bucket(size, LEAST_PAGES, each)
+            each *= 2

@@ -1,5 +1,5 @@
-"""Turns a step in which each sequence reads one token into two launches: of the graph from token
-ids to logits, and of the one from logits to sampled tokens.
+"""Turns a step in which sequences read one token, or proposed ones too, into two launches: of the
+graph from token ids to logits, and of the one from logits to sampled tokens.
 
 The first is captured for each bucket: so many rows, so wide a page table. What comes after the
 logits is the same for all of so many rows. Arguments lie in buffers that keep their place, and what
@@ -22,7 +22,13 @@ import numpy as np
 from ingot.errors import ArtifactVersionError
 from ingot.runtime.artifact.artifact import Artifact
 from ingot.runtime.cuda.ahead import follow, goes_on, is_same
-from ingot.runtime.cuda.buckets import BATCHES, Bucket, BucketArguments, buckets_up_to
+from ingot.runtime.cuda.buckets import (
+    BATCHES,
+    Bucket,
+    BucketArguments,
+    buckets_up_to,
+    spread,
+)
 from ingot.runtime.cuda.capture import Captured, Recorder
 from ingot.runtime.cuda.driver import (
     DEVICE_TO_DEVICE,
@@ -122,9 +128,9 @@ class DecodeGraphs:
         self._last: StepInputs | None = None
         self._ahead: tuple[_Decode, StepInputs] | None = None
 
-    def warm(self, max_rows: int) -> None:
-        """Capture what steps of at most so many rows begin with."""
-        for bucket in buckets_up_to(max_rows):
+    def warm(self, max_sequences: int, max_each: int = 1) -> None:
+        """Capture what steps of at most so many sequences, and tokens of each, begin with."""
+        for bucket in buckets_up_to(max_sequences, max_each):
             self._find(bucket)
 
     def forget(self) -> None:
@@ -143,7 +149,18 @@ class DecodeGraphs:
         sampling: SamplingInputs,
         wishes: Wishes | None = None,
     ) -> Drawn:
-        """The token of each row of logits, by the bucket's graphs."""
+        """The token of each row of logits, by the bucket's graphs. There are no wishes where tokens
+        were proposed."""
+        if bucket.num_each > 1:
+            self.forget()
+            wide = spread(inputs, sampling, bucket.num_each)
+            tokens = self._run(bucket, wide.inputs, wide.sampling, None).tokens
+            return Drawn([tokens[place] for place in wide.places], [None] * len(wide.places))
+        return self._run(bucket, inputs, sampling, wishes)
+
+    def _run(
+        self, bucket: Bucket, inputs: StepInputs, sampling: SamplingInputs, wishes: Wishes | None
+    ) -> Drawn:
         use_first_gpu()
         decode, stream = self._find(bucket), self._stream
         ahead, self._ahead = self._ahead, None

@@ -33,6 +33,10 @@ class SpeculationOptions:
     draft: str | Path | Artifact | None = None
     max_tokens: int = DEFAULT_MAX_TOKENS
 
+    @property
+    def is_wanted(self) -> bool:
+        return self.kind is not None or self.draft is not None
+
     def __post_init__(self) -> None:
         if self.kind is not None and self.kind not in KINDS:
             raise UsageError(f"speculation is {self.kind!r}; it is {' or '.join(KINDS)}")
@@ -53,7 +57,7 @@ def create_speculator(
     clock: Callable[[], float],
 ) -> Speculator | None:
     """None where no speculation is wanted."""
-    if options.kind is None and options.draft is None:
+    if not options.is_wanted:
         return None
     # Loaded by engines that guess, so that the start of others doesn't wait for it.
     from ingot.runtime.speculation.prompt_lookup import PromptLookup

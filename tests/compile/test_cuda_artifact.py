@@ -156,6 +156,16 @@ def test_wishes_are_graphs_of_their_own(emulated: tuple[Path, Path]) -> None:
     assert all(Counts(*step).graph_launches == 0 for step in too_many["steps"])
 
 
+def test_proposed_tokens_are_graphs(emulated: tuple[Path, Path]) -> None:
+    one_by_one = run_script("propose", emulated, INGOT_CUDA_GRAPHS="off")
+    graphs = run_script("propose", emulated)
+    assert graphs["tokens"] == one_by_one["tokens"]
+    prompts, *steps = [Counts(*step) for step in graphs["steps"]]
+    assert prompts.graph_launches == 0
+    # However many tokens are proposed; nothing is foreseen.
+    assert steps == [ALONE] * len(steps)
+
+
 # Integer weights by groups and a bfloat16 cache; 8-bit floats as Ada adds up their products;
 # softcaps, windows and norms with an offset.
 @pytest.mark.parametrize(

@@ -1,27 +1,41 @@
 """Which steps get a graph and what fills its buffers."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ingot.runtime.cuda.buckets import Bucket, bucket_for, buckets_up_to
+from ingot.runtime.cuda.buckets import (
+    BATCHES,
+    PADDING,
+    Bucket,
+    bucket_for,
+    buckets_up_to,
+    spread,
+)
+from ingot.runtime.sampling import SamplingInputs
 from ingot.runtime.step_inputs import StepInputs
 from tests.emulated_gpu.emulator import build_driver, run_emulated
 
 
-def step(num_tokens: int, num_sequences: int, num_rows: int, num_pages: int = 1) -> StepInputs:
+def step(
+    num_tokens: int, num_sequences: int, num_rows: int, num_pages: int = 1, context: int = 99
+) -> StepInputs:
+    """The first sequence has all tokens that are more than the sequences."""
+
     def zeros(*shape: int) -> np.ndarray:
         return np.zeros(shape, np.int32)
 
+    first = num_tokens - num_sequences + 1
     return StepInputs(
         token_ids=zeros(num_tokens),
         positions=zeros(num_tokens),
         slots=zeros(num_tokens),
         page_table=zeros(num_sequences, num_pages),
-        query_offsets=zeros(num_sequences + 1),
-        context_lengths=zeros(num_sequences),
-        logit_rows=zeros(num_rows),
+        query_offsets=np.array([0, *range(first, num_tokens + 1)], np.int32),
+        context_lengths=zeros(num_sequences) + np.int32(context),
+        logit_rows=np.arange(num_rows, dtype=np.int32),
     )
 
 
@@ -34,8 +48,15 @@ def step(num_tokens: int, num_sequences: int, num_rows: int, num_pages: int = 1)
         (step(64, 64, 64, 33), Bucket(64, 64)),
         (step(5, 5, 2), Bucket(8, 8)),  # three of them still read their prompts
         (step(65, 65, 65), None),
-        (step(4, 3, 3), None),  # a prompt, or proposed tokens
+        (step(4, 3, 3), None),  # a prompt
         (step(1, 1, 2), None),  # two outputs of one prompt
+        # Proposed tokens: each sequence has as many as the one with the most, up to a power of two.
+        (step(4, 3, 4), Bucket(4, 8, 2)),
+        (step(11, 1, 11, 9), Bucket(1, 16, 16)),
+        (step(11, 1, 11, context=15), None),  # less than a bucket of tokens
+        (step(17, 16, 17), Bucket(16, 8, 2)),
+        (step(20, 16, 20), None),
+        (step(65, 1, 65), None),
     ],
 )
 def test_bucket(inputs: StepInputs, bucket: Bucket | None) -> None:
@@ -47,6 +68,38 @@ def test_buckets_to_begin_with() -> None:
     assert list(buckets_up_to(1)) == [Bucket(1, 8)]
     assert list(buckets_up_to(3)) == [Bucket(1, 8), Bucket(2, 8), Bucket(4, 8)]
     assert [bucket.num_rows for bucket in buckets_up_to(500)] == [1, 2, 4, 8, 16, 24, 32, 48, 64]
+    proposed = [(b.num_sequences, b.num_each) for b in buckets_up_to(2, 3)]
+    assert proposed == [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4)]
+    # What comes after the logits is captured for so many rows.
+    assert {bucket.num_rows for bucket in buckets_up_to(500, 64)} == set(BATCHES)
+
+
+def test_proposed_tokens_are_spread() -> None:
+    def ints(*values: int) -> np.ndarray:
+        return np.array(values, np.int32)
+
+    ones = np.ones(4, np.float32)
+    step = StepInputs(
+        token_ids=ints(1, 2, 3, 4),
+        positions=ints(20, 21, 22, 9),
+        slots=ints(30, 31, 32, 49),
+        page_table=ints(1, 2, 3, 0).reshape(2, 2),
+        query_offsets=ints(0, 3, 4),
+        context_lengths=ints(23, 10),
+        logit_rows=np.arange(4, dtype=np.int32),
+    )
+    sampling = SamplingInputs(ones, ints(5, 6, 7, 8), ones, ones, ones)
+    wide = spread(step, sampling, 4)
+    assert wide.places.tolist() == [1, 2, 3, 7]
+    assert wide.inputs.token_ids.tolist() == [0, 1, 2, 3, 0, 0, 0, 4]
+    assert wide.inputs.slots.tolist() == [-1, 30, 31, 32, -1, -1, -1, 49]
+    assert wide.inputs.query_offsets.tolist() == [0, 4, 8]
+    assert wide.inputs.context_lengths.tolist() == [23, 10]
+    assert wide.inputs.logit_rows.tolist() == list(range(8))
+    assert wide.sampling.top_k.tolist() == [0, 5, 6, 7, 0, 0, 0, 8]
+    for record in (wide.inputs, wide.sampling):
+        for field in fields(record):
+            assert getattr(record, field.name).dtype == PADDING[field.name].dtype, field.name
 
 
 FILL = """
