@@ -25,7 +25,7 @@ from ingot.runtime.core import EngineCore
 from ingot.runtime.core_parts import create_core
 from ingot.runtime.engine_stats import Counters, EngineStats
 from ingot.runtime.executor import Executor
-from ingot.runtime.kv.size import choose_num_pages
+from ingot.runtime.kv.size import Load, choose_num_pages
 from ingot.runtime.limits import DEFAULT_MAX_SEQUENCES, DEFAULT_MAX_STEP_TOKENS, Limits
 from ingot.runtime.outputs import Chunk, Completion, join_chunks
 from ingot.runtime.pooling import finish_embedding, take_embedding
@@ -45,9 +45,8 @@ class Engine:
 
     num_threads      CPU threads of the compiled code; all that the process may use by default
     num_pages        size of the KV cache in pages, or
-    kv_memory_bytes  the same in bytes; by default what `max_sequences` full contexts need, but
-                     not more than a quarter of the machine's memory, or nine tenths of what a GPU
-                     has free beside the weights
+    kv_memory_bytes  the same in bytes; by default what `max_sequences` full contexts need, but not
+                     more than a quarter of the machine's memory, or nine tenths of a GPU's free one
     max_sequences    how many requests run at the same time; more wait
     max_step_tokens  how many tokens one step computes at most: longer prompts are read in chunks
     max_waiting      how many requests may wait; more are refused with QueueFull
@@ -87,12 +86,14 @@ class Engine:
         self.manifest = manifest = artifact.manifest
         has_tokenizer = (artifact.path / "tokenizer.json").exists()
         self.tokenizer = Tokenizer(artifact.path, manifest.model.config) if has_tokenizer else None
+        options = SpeculationOptions(speculation, draft, max_draft_tokens)
+        load = Load(manifest, max_sequences, max_step_tokens, options.draft_manifest)
         self._core: EngineCore | None = create_core(
             artifact,
             self.tokenizer,
-            SpeculationOptions(speculation, draft, max_draft_tokens),
+            options,
             num_threads=num_threads,
-            num_pages=choose_num_pages(manifest, num_pages, kv_memory_bytes, max_sequences),
+            num_pages=choose_num_pages(load, num_pages, kv_memory_bytes),
             max_sequences=max_sequences,
             max_step_tokens=max_step_tokens,
             max_waiting=max_waiting,

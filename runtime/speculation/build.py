@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from ingot.errors import UsageError
 from ingot.runtime.artifact.artifact import Artifact, load_artifact
+from ingot.runtime.artifact.manifest import Manifest, read_manifest
 from ingot.runtime.executor import CompiledExecutor
 from ingot.runtime.kv import PagePool
 from ingot.runtime.limits import Limits
@@ -36,6 +37,14 @@ class SpeculationOptions:
     @property
     def is_wanted(self) -> bool:
         return self.kind is not None or self.draft is not None
+
+    @property
+    def draft_manifest(self) -> Manifest | None:
+        if self.draft is None:
+            return None
+        if isinstance(self.draft, Artifact):
+            return self.draft.manifest
+        return read_manifest(Path(self.draft).expanduser().resolve())
 
     def __post_init__(self) -> None:
         if self.kind is not None and self.kind not in KINDS:
