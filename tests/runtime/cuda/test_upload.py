@@ -24,6 +24,10 @@ assert counts.allocations == 2, counts  # the pinned buffers
 assert counts.waits <= pieces - 2 + 1, counts  # not for a buffer's first use; one at the end
 assert [done for done, _ in calls] == sorted({done for done, _ in calls})
 assert calls[-1] == (total, total)
+# Several threads fill a buffer with what is large.
+arrays.append(rng.integers(0, 1000, 2_000_003).astype(np.int16))
+tensors.append(memory.empty(arrays[-1].shape, np.int16))
+upload(arrays[-1:], tensors[-1:], staging_bytes=3_000_000)
 for array, tensor in zip(arrays, tensors):
     np.testing.assert_array_equal(memory.read(tensor), array)
 print("ok")
