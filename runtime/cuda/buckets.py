@@ -51,6 +51,12 @@ class Bucket(NamedTuple):
         """Tokens, each of which has a row of logits."""
         return self.num_sequences * self.num_each
 
+    @property
+    def dimensions(self) -> dict[str, int]:
+        """As of `StepInputs`."""
+        rows = self.num_rows
+        return {"n": rows, "b": self.num_sequences, "p": self.num_pages, "m": rows}
+
 
 def bucket_for(inputs: StepInputs) -> Bucket | None:
     """The smallest bucket that holds a step; None for one that reads a part of a prompt, wants

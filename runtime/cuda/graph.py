@@ -113,7 +113,8 @@ class DecodeGraphs:
                 hint="compile the model again; until then, INGOT_CUDA_GRAPHS=off runs it without",
             )
         # As large as any bucket can need, so that it stays where it is.
-        bounds = dict.fromkeys("nbm", BATCHES[-1])
+        widest = -(-self._max_context_tokens // self._page_size_tokens)
+        bounds = {**dict.fromkeys("nbm", BATCHES[-1]), "p": widest}
         self._workspaces = {
             name: Workspace(vm, {name: amounts[name]}, bounds)
             for name in (functions.step, functions.sample, functions.logprobs)
@@ -123,7 +124,7 @@ class DecodeGraphs:
         self._tokens = PinnedBuffer(TOKEN_BYTES * BATCHES[-1])
         self._are_there = Event(is_timed=False)
         self._graphs: OrderedDict[Bucket, _Decode] = OrderedDict()
-        self._endings: dict[int, _Ending] = {}
+        self._endings: dict[tuple[int, int], _Ending] = {}  # by rows, and where their logits lie
         self._limit_bytes = int(free_device_memory_bytes() * MEMORY_SHARE)
         self._last: StepInputs | None = None
         self._ahead: tuple[_Decode, StepInputs] | None = None
@@ -230,14 +231,15 @@ class DecodeGraphs:
 
     def _capture(self, bucket: Bucket) -> _Decode:
         """The graph of a step of padding, and what comes after it."""
-        name, num_rows = self._functions.step, bucket.num_rows
+        name = self._functions.step
         inputs, scratch = BucketArguments(bucket, StepInputs, num_turns=2), Scratch()
         inputs.fill(None, self._stream)
-        to_logits = self._record(name, num_rows, scratch, *inputs.tensors.values(), *self._held)
-        ending = self._endings.get(num_rows)
-        if ending is None:
-            ending = self._endings[num_rows] = self._capture_ending(bucket, to_logits.result)
-        assert ending.logits.data_ptr() == to_logits.result.data_ptr()
+        to_logits = self._record(name, bucket, scratch, *inputs.tensors.values(), *self._held)
+        logits = to_logits.result
+        key = bucket.num_rows, logits.data_ptr()
+        if key not in self._endings:
+            self._endings[key] = self._capture_ending(bucket, logits)
+        ending = self._endings[key]
         return _Decode(inputs, scratch, to_logits, ending)
 
     def _capture_ending(self, bucket: Bucket, logits: Any) -> _Ending:
@@ -254,14 +256,13 @@ class DecodeGraphs:
             self._vm.call(mask, logits, *buffers.masks(num_rows))
 
         to_changed = self._recorder.capture(scratch, change)
-        to_tokens = self._record(
-            functions.sample, num_rows, scratch, logits, *sampling.tensors.values()
-        )
+        arguments = sampling.tensors.values()
+        to_tokens = self._record(functions.sample, bucket, scratch, logits, *arguments)
         raw, num_top = buffers.raw(num_rows), buffers.num_top(num_rows)
-        to_ranked = self._record(logprobs, num_rows, scratch, raw, to_tokens.result, num_top)
+        to_ranked = self._record(logprobs, bucket, scratch, raw, to_tokens.result, num_top)
         return _Ending(logits, sampling, scratch, to_changed, to_tokens, to_ranked)
 
-    def _record(self, name: str, num_rows: int, scratch: Scratch, *arguments: Any) -> Captured:
+    def _record(self, name: str, bucket: Bucket, scratch: Scratch, *arguments: Any) -> Captured:
         """The graph of one call of a function that has memory of its own."""
-        views = self._workspaces[name].views(name, {"n": num_rows, "m": num_rows})
+        views = self._workspaces[name].views(name, bucket.dimensions)
         return self._recorder.capture(scratch, lambda: self._vm.call(name, *arguments, *views))
