@@ -51,10 +51,12 @@ class Load:
     @property
     def beside_bytes(self) -> int:
         """The weights, and what the longest steps compute in."""
-        bounds = {"n": self.max_step_tokens, "b": self.max_sequences, "m": self.max_sequences}
+        most = self.max_sequences
         total_bytes = 0
         for manifest in self.manifests:
             step = manifest.step
+            widest = -(-step.max_context_tokens // manifest.page_size_tokens)
+            bounds = {"n": self.max_step_tokens, "b": most, "m": most, "p": widest}
             arena = evaluate(step.workspace.get(step.functions.step, {}), bounds)
             total_bytes += arena + sum(weight.bytes for weight in manifest.weights)
         return total_bytes

@@ -164,6 +164,9 @@ def test_proposed_tokens_are_graphs(emulated: tuple[Path, Path]) -> None:
     assert prompts.graph_launches == 0
     # However many tokens are proposed; nothing is foreseen.
     assert steps == [ALONE] * len(steps)
+    # A prompt that is longer than all before takes scratch memory at most, others nothing.
+    _, *shorter = graphs["allocations"]
+    assert shorter == [0, 0]
 
 
 # Integer weights by groups and a bfloat16 cache; 8-bit floats as Ada adds up their products;

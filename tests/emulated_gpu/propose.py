@@ -1,6 +1,7 @@
 """`propose.py ARTIFACT`: steps with proposed tokens, in a process that emulates a GPU.
 
-Prints as JSON the token after each of them, and what each step asked of the GPU.
+Prints as JSON the token after each of them, what each step asked of the GPU, and how much memory
+prompts of other lengths took after that.
 """
 
 from __future__ import annotations
@@ -56,7 +57,12 @@ def main(path: str) -> None:
         steps.append((read_counts() - before).values())
         for place, count in enumerate(counts):
             starts[place] += count
-    print(json.dumps({"tokens": tokens, "steps": steps}))
+    allocations = []
+    for count in (40, 33, 11):
+        inputs, before = build([0], (count,), page_size, count), read_counts()
+        executor.step_and_sample(inputs, greedy(1))
+        allocations.append((read_counts() - before).allocations)
+    print(json.dumps({"tokens": tokens, "steps": steps, "allocations": allocations}))
 
 
 if __name__ == "__main__":
