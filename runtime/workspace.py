@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ingot.errors import IngotError
 from ingot.runtime.artifact.manifest import ALLOCATE, VIEWS_SUFFIX
 from ingot.runtime.artifact.work import evaluate, symbols_of
 from ingot.runtime.ffi import tvm_ffi
@@ -63,5 +64,12 @@ class Workspace:
         if num_bytes > self.num_bytes:
             self._layouts.clear()
             self._arena = None  # given back before the larger one is taken
-            self._arena = self._vm.call(ALLOCATE, tvm_ffi.Shape((num_bytes,)))
+            self.num_bytes = 0
+            try:
+                self._arena = self._vm.call(ALLOCATE, tvm_ffi.Shape((num_bytes,)))
+            except RuntimeError as error:
+                raise IngotError(
+                    f"there is no memory for a step's tensors ({num_bytes:,} bytes): {error}",
+                    hint="a smaller max_step_tokens or KV cache (num_pages) leaves more",
+                ) from None
             self.num_bytes = num_bytes

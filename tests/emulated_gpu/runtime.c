@@ -26,32 +26,32 @@ int cudaGetDeviceProperties(char *properties, int device) { strcpy(properties, "
 // Memory is given filled with NaN: nothing may rely on zeros. Given and taken back it waits for all
 // work, and can't be while a stream captures. EMULATED_GPU_BYTES are all that there are.
 static size_t taken;
-static int allocate(void **pointer, size_t size) {
+static int allocate(void **pointer, size_t size, int is_pinned) {
   int status = emulated_gpu_wait();
   if (status) return status;
   const char *bytes = getenv("EMULATED_GPU_BYTES");
-  if (bytes && taken + size > strtoull(bytes, NULL, 10)) return OUT_OF_MEMORY;
+  if (bytes && !is_pinned && taken + size > strtoull(bytes, NULL, 10)) return OUT_OF_MEMORY;
   ++emulated_gpu_counts[ALLOCATIONS];
   *pointer = aligned_alloc(512, (size + 512) / 512 * 512);
   memset(*pointer, 0xff, size);
-  taken += malloc_usable_size(*pointer);
+  taken += is_pinned ? 0 : malloc_usable_size(*pointer);
   return 0;
 }
-static int release(void *pointer) {
+static int release(void *pointer, int is_pinned) {
   int status = emulated_gpu_wait();
   if (status) return status;
-  taken -= pointer ? malloc_usable_size(pointer) : 0;
+  taken -= pointer && !is_pinned ? malloc_usable_size(pointer) : 0;
   free(pointer);
   return 0;
 }
-int cudaMalloc(void **pointer, size_t size) { return allocate(pointer, size); }
-int cudaFree(void *pointer) { return release(pointer); }
+int cudaMalloc(void **pointer, size_t size) { return allocate(pointer, size, 0); }
+int cudaFree(void *pointer) { return release(pointer, 0); }
 
 static struct { const char *start; size_t size; } pinned[MAX_PINNED];
 int cudaMallocHost(void **pointer, size_t size) {
   for (int i = 0; i < MAX_PINNED; ++i)
     if (!pinned[i].start) {
-      int status = allocate(pointer, size);
+      int status = allocate(pointer, size, 1);
       pinned[i].start = *pointer, pinned[i].size = size;
       return status;
     }
@@ -60,7 +60,7 @@ int cudaMallocHost(void **pointer, size_t size) {
 int cudaFreeHost(void *pointer) {
   for (int i = 0; i < MAX_PINNED; ++i)
     if (pinned[i].start == pointer) pinned[i].start = NULL;
-  return release(pointer);
+  return release(pointer, 1);
 }
 static int is_pinned(const char *pointer) {
   for (int i = 0; i < MAX_PINNED; ++i)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ingot.errors import IngotError
 from ingot.runtime.workspace import MAX_LAYOUTS, Workspace
 
 AMOUNTS = {"step": {"n": 64, "m": 128}, "embed": {"1": 64, "n": 64}}
@@ -87,3 +88,15 @@ def test_what_is_not_planned_comes_with_the_step_that_needs_it(vm: FakeMachine) 
     assert workspace.num_bytes == 64 + 8 * 64
     workspace.views("step", sizes(8, 2))
     assert workspace.num_bytes == 8 * 64 + 2 * 128
+
+
+def test_memory_that_is_not_there(vm: FakeMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    workspace = create(vm, n=1, m=1)
+    with monkeypatch.context() as patch, pytest.raises(IngotError, match="320 bytes.: out of"):
+        patch.setattr(vm, "call", refuse)
+        workspace.views("step", sizes(3, 1))
+    workspace.views("step", sizes(1, 1))
+    assert workspace.num_bytes == 192
