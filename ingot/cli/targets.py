@@ -16,7 +16,9 @@ def targets(as_json: Json = False) -> None:
     def describe(target: Target) -> str:
         untried = target.kind == "cuda" and not target.met
         return (
-            f"{target.description}; compile-only, none was met" if untried else target.description
+            f"{target.description}; compile-only, no such GPU was met"
+            if untried
+            else target.description
         )
 
     def runs(target: Target) -> str:

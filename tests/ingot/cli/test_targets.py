@@ -27,7 +27,7 @@ def test_table_says_what_runs_here() -> None:
     assert rows["cpu:x86-64-v3"] == "default"
     assert rows["cpu:x86-64-v4"] == rows["cpu:neoverse-n1"] == "no"
     assert rows["cuda:sm_90"] == "no"
-    assert "NVIDIA Hopper (H100, H200); compile-only, none was met" in result.stdout
+    assert "NVIDIA Hopper (H100, H200); compile-only, no such GPU was met" in result.stdout
 
 
 @pytest.mark.usefixtures("haswell")
