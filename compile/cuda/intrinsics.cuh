@@ -109,17 +109,25 @@ INGOT_DEVICE float ingot_bf16_of(unsigned word, int high) {
   return __uint_as_float(high ? word & 0xffff0000u : word << 16);
 }
 
-// Eight 4-bit codes (inputs 0 2 4 6 1 3 5 7 from the lowest) to four pairs of bfloat16, minus 8.
-INGOT_DEVICE void ingot_widen_q4(unsigned *pairs, unsigned codes) {
+// Eight 4-bit codes (inputs 0 2 4 6 1 3 5 7 from the lowest) to four pairs of bfloat16, plus 128.
+INGOT_DEVICE void ingot_widen_q4_above(unsigned *pairs, unsigned codes) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    // 0x4300 is 128 in bfloat16, whose last place is then 1: 128 + code, exactly.
-    unsigned biased;
-    asm("lop3.b32 %0, %1, %2, %3, 0xea;"  // the codes & the mask | 128, which ptxas takes for two
-        : "=r"(biased) : "r"(codes >> (4 * i)), "r"(0x000f000fu), "r"(0x43004300u));
-    asm("fma.rn.bf16x2 %0, %1, %2, %3;"  // biased * 1 - 136
-        : "=r"(pairs[i]) : "r"(biased), "r"(0x3f803f80u), "r"(0xc308c308u));
+    // 0x4300 is 128 in bfloat16, whose last place is then 1: 128 + code, exactly. One instruction
+    // masks and adds; ptxas takes two where C++ says it.
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;"
+        : "=r"(pairs[i]) : "r"(codes >> (4 * i)), "r"(0x000f000fu), "r"(0x43004300u));
   }
+}
+
+// The same, minus 8.
+INGOT_DEVICE void ingot_widen_q4(unsigned *pairs, unsigned codes) {
+  unsigned above[4];
+  ingot_widen_q4_above(above, codes);
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;"  // above * 1 - 136
+        : "=r"(pairs[i]) : "r"(above[i]), "r"(0x3f803f80u), "r"(0xc308c308u));
 }
 
 // Eight signed bytes, in order, to four pairs of bfloat16.

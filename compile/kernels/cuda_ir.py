@@ -114,13 +114,18 @@ def add(a: Expr, b: Expr) -> Expr:
 
 
 def reduce_warp(
-    value: Expr, combine: Combine, dtype: str = "float32", *, least_distance: int = 1
+    value: Expr,
+    combine: Combine,
+    dtype: str = "float32",
+    *,
+    least_distance: int = 1,
+    lanes: int = WARP,
 ) -> Expr:
-    """Combine the values of a warp's lanes, or of those that are multiples of a distance apart;
-    all lanes get the result."""
+    """Combine the values of a warp's lanes, or of those that are multiples of a distance apart, or
+    of as many neighbours; all of them get the result."""
     result = Local(value, dtype)
     mask, width = tirx.const(FULL_WARP, "uint32"), tirx.const(WARP, "int32")
-    distance = WARP // 2
+    distance = lanes // 2
     while distance >= least_distance:
         other = T.tvm_warp_shuffle_xor(
             mask, result.value, tirx.const(distance, "int32"), width, width

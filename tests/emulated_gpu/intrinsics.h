@@ -92,6 +92,10 @@ static void ingot_widen_q4(unsigned *pairs, unsigned codes) {
   for (int i = 0; i < 4; ++i)
     pairs[i] = ingot_pair_bf16((int)(codes >> 4 * i & 15) - 8, (int)(codes >> (4 * i + 16) & 15) - 8);
 }
+static void ingot_widen_q4_above(unsigned *pairs, unsigned codes) {
+  for (int i = 0; i < 4; ++i)
+    pairs[i] = ingot_pair_bf16(128 + (codes >> 4 * i & 15), 128 + (codes >> (4 * i + 16) & 15));
+}
 static void ingot_widen_q8(unsigned *pairs, unsigned low, unsigned high) {
   int8_t bytes[8];
   memcpy(bytes, &low, 4), memcpy(bytes + 4, &high, 4);

@@ -19,14 +19,22 @@ from ingot.compile.kernels.vector_ir import Buffer, Expr, T, otherwise_if
 
 
 def add_product(
-    weights: Weights, sums: Buffer, left: tuple[Buffer, Buffer], right: Buffer, scales: list[Expr]
+    weights: Weights,
+    sums: Buffer,
+    left: tuple[Buffer, Buffer],
+    right: Buffer,
+    scales: list[Expr],
+    starts: list[Expr] | None = None,
 ) -> None:
-    """sums += A B over one group; with `scales`, one for each of a lane's four sums, scaled."""
+    """sums += A B over one group; with `scales`, one for each of a lane's four sums, scaled. Then
+    the group's sums may start with something else than zero."""
     if not scales:
         multiply(weights.dtype, pointer(sums, 0), *left, right)
         return
     part = words(4, "float32")
     clear(part, 4)
+    for i, start in enumerate(starts or ()):
+        T.buffer_store(part, start, [i])
     multiply(weights.dtype, pointer(part, 0), *left, right)
     for i, scale in enumerate(scales):
         T.buffer_store(sums, sums[i] + part[i] * scale, [i])

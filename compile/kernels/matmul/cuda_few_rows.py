@@ -10,13 +10,20 @@ what it reads itself, which needs no barrier, and as much is on its way while x 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tvm import tirx
 
-from ingot.compile.kernels.cuda_ir import DYNAMIC, WARP, Local, barrier, dynamic_shared, launch, let
+from ingot.compile.kernels.cuda_ir import (
+    DYNAMIC,
+    WARP,
+    Local,
+    barrier,
+    dynamic_shared,
+    launch,
+    let,
+)
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue, add_product
-from ingot.compile.kernels.matmul.cuda_inputs import FOUR, Four, Inputs
+from ingot.compile.kernels.matmul.cuda_few_inputs import StagedRows
+from ingot.compile.kernels.matmul.cuda_inputs import Inputs
 from ingot.compile.kernels.matmul.cuda_splits import Splits
 from ingot.compile.kernels.matmul.cuda_tiling import PAIR, FewRowsTiling
 from ingot.compile.kernels.tensor_core import (
@@ -27,23 +34,17 @@ from ingot.compile.kernels.tensor_core import (
     Lane,
     emit,
     int32,
-    pair,
     pointer,
     words,
     zeros,
 )
-from ingot.compile.kernels.vector_ir import Buffer, Expr, T, ceil_div, index, minimum, otherwise_if
-
-AT_ONCE = (
-    4  # fours that a thread asks for before it waits for the first: more take too many registers
-)
+from ingot.compile.kernels.vector_ir import Buffer, Expr, T, index, minimum, otherwise_if
 
 
 class FewRows:
     """Emits the steps of one block."""
 
     inputs_per_word = PAIR
-    rounds_fours = True
 
     def __init__(
         self,
@@ -56,7 +57,6 @@ class FewRows:
     ) -> None:
         self.tiling, self.splits, self.epilogue = tiling, splits, epilogue
         self.thread = int32(thread)
-        self.x = replace(x, scale=self._norm_scale)
         self.weights = weights = epilogue.weights
         self.at = Lane.of(thread)
         self.across = tirx.floordiv(self.at.warp, tiling.along)
@@ -67,15 +67,20 @@ class FewRows:
         self.first = let(first, "int64")
         rows = [let(minimum(self.first + 8 * half, last), "int64") for half in range(2)]
         self.row_words = tiling.row_words(self.inputs_per_word)
-        self.norm_scales = tiling.shared_words(self.inputs_per_word)
-        self.ring = self.norm_scales + tiling.row_tiles * COLUMNS
+        # Of 4-bit weights: more rows share what it takes to bring them down.
+        self.is_above = weights.bits == 4 and tiling.row_tiles <= 2
+        # x, or the sums, then the norm's scales, what sums of groups start with, and the stages.
+        # One buffer: TVM asks the driver for more than 48 KB by what is dynamic alone.
+        norm_scales = tiling.shared_words(self.inputs_per_word)
+        group_sums = norm_scales + tiling.row_tiles * COLUMNS
+        self.ring = group_sums + (tiling.group_sums if self.is_above else 0)
         self.stage_words = tiling.stage_words(weights)
-        # x, or the sums, then the norm's scales, then the stages. One buffer: TVM asks the driver
-        # for more than 48 KB by what is dynamic alone.
-        words_of_all = self.ring + tiling.stages * self.stage_words
-        self.shared = dynamic_shared(words_of_all, "uint32")
+        self.shared = dynamic_shared(self.ring + tiling.stages * self.stage_words, "uint32")
+        places = (norm_scales, group_sums)
+        self.inputs = StagedRows(
+            tiling, x, weights, self.thread, self.shared, places, is_above=self.is_above
+        )
         self.sums = [zeros(4) for _ in range(tiling.row_tiles)]
-        self.first_four = Four(self.x) if self.rounds_fours and tiling.row_tiles == 1 else None
         self.own_loads = tiling.chunk // weights.inputs_per_load // tiling.along
         assert self.own_loads * tiling.along * weights.inputs_per_load == tiling.chunk, tiling
         share = splits.chunks * self.own_loads  # of a warp's loads; its neighbours are other warps'
@@ -88,8 +93,8 @@ class FewRows:
         self.sources = [Local(weights.place(row, load, self.at.t), "int64") for row in rows]
         self.scale_sources: list[Local] = []
         if weights.scale_words:
-            places = [weights.scale_place(row, load) for row in rows]
-            self.scale_sources = [Local(place, "int64") for place in places]
+            scales = [weights.scale_place(row, load) for row in rows]
+            self.scale_sources = [Local(place, "int64") for place in scales]
 
     def run(self) -> None:
         ahead = self.tiling.stages - 1
@@ -97,7 +102,7 @@ class FewRows:
             self._fetch(tirx.const(own, "int32"), tirx.const(own * self.stage_words, "int32"))
         first = let(self.split * self.splits.chunks, "int64")
         self._ask(first, tirx.const(True, "bool"))
-        self.x.write_scales(self._write_norm_scale, index(self.thread), self.tiling.threads // WARP)
+        self.inputs.write_norm_scales()
         last = tirx.const(ahead * self.stage_words, "int32")
         slot, free = Local(0, "int32"), Local(last, "int32")
         with T.serial(index(self.splits.chunks)) as chunk:
@@ -128,17 +133,6 @@ class FewRows:
     def _store(self) -> None:
         with otherwise_if(self.along == 0):
             self.epilogue.store(self.first, self._own_sums())
-
-    def _write_norm_scale(self, row: Expr, scale: Expr) -> None:
-        bits = tirx.reinterpret("uint32", scale)
-        T.buffer_store(self.shared, bits, [int32(row) + self.norm_scales])
-
-    def _norm_scale(self, row: Expr) -> Expr:
-        """The barrier before a chunk of x is put into shared memory comes between the two."""
-        scale = words(1)
-        place = pointer(self.shared, int32(row) + self.norm_scales)
-        emit("load_shared4", pointer(scale, 0), place)  # TVM would take it for what is written next
-        return let(tirx.reinterpret("float32", scale[0]))
 
     def _fetch(self, number: Expr, slot: Expr) -> None:
         """Start to copy a lane's 16 bytes of both its features, and their scales, to a stage: those
@@ -179,53 +173,21 @@ class FewRows:
                 emit(f"load_shared{4 * count}", pointer(two, 0), place)
         return fragments, scales
 
-    def _place_of(self, number: Expr) -> tuple[Expr, Expr]:
-        """Of a chunk's inputs, four by four: a four's row, and its number in the row."""
-        fours = self.tiling.chunk // FOUR
-        return tirx.floordiv(number, fours), tirx.floormod(number, fours)
-
-    def _read_four(self, four: Four, number: Expr, chunk: Expr, exists: Expr) -> None:
-        row, place = self._place_of(number)
-        k = let(int32(chunk) * self.tiling.chunk + place * FOUR, "int32")
-        has_input = tirx.And(row < int32(self.epilogue.n), k < self.weights.spec.in_features)
-        four.read(row, k, tirx.And(exists, has_input))
-
-    def _store_four(self, four: Four, number: Expr) -> None:
-        row, place = self._place_of(number)
-        with otherwise_if(row < int32(self.epilogue.n)):
-            a, b, c, d = four.values(row)
-            place = pointer(self.shared, row * self.row_words + place * (FOUR // PAIR))
-            dtype = self.weights.dtype
-            emit("store_shared8", place, pair(a, b, dtype), pair(c, d, dtype))
-
     def _ask(self, chunk: Expr, exists: Expr) -> None:
-        """Begin to read a thread's first four inputs of a chunk, all that it has of a single row,
-        while the chunk before is multiplied. Of many rows they would be few, and registers are."""
-        if self.first_four is not None:
-            self._read_four(self.first_four, self.thread, chunk, exists)
+        """Begin to read a chunk of x."""
+        self.inputs.ask(chunk, exists)
 
     def _stage(self, chunk: Expr) -> None:
-        """Put the chunk's inputs of all rows into shared memory, in pairs of 16 bits."""
-        threads, total = self.tiling.threads, int32(self.epilogue.n) * (self.tiling.chunk // FOUR)
-        start = 0
-        if self.first_four is not None:
-            start = threads
-            self._store_four(self.first_four, self.thread)
-        with T.serial(ceil_div(total - start, threads * AT_ONCE)) as step:
-            found = []
-            for part in range(AT_ONCE):
-                number = (step * AT_ONCE + part) * threads + self.thread + start
-                number = let(number, "int32")
-                four = Four(self.x)
-                self._read_four(four, number, chunk, tirx.const(True, "bool"))
-                found.append((four, number))
-            for four, number in found:
-                self._store_four(four, number)
+        """Put a chunk of all rows of x into shared memory."""
+        self.inputs.stage(chunk)
 
     def _multiply(self, own: int, fragments: list[Buffer], loaded: list[Buffer]) -> None:
         per_load = self.weights.units_per_load
         for number in range(per_load):
-            upper, lower = (self.weights.fragment(fragment, number) for fragment in fragments)
+            upper, lower = (
+                self.weights.fragment(fragment, number, above=self.is_above)
+                for fragment in fragments
+            )
             unit = (self.along + own * self.tiling.along) * per_load + number
             factors = [self.weights.scale(two, number) for two in loaded for _ in range(2)]
             for tile, sums in enumerate(self.sums):
@@ -234,7 +196,8 @@ class FewRows:
                 place = row * self.row_words + unit * UNIT_WORDS + self.at.t * LANE_WORDS
                 emit("load_shared16", pointer(right, 0), pointer(self.shared, place))
                 scales = factors or self._row_scales(tile, unit)
-                add_product(self.weights, sums, (upper, lower), right, scales)
+                starts = self.inputs.starts(self.at.t * 2 + tile * COLUMNS, unit)
+                add_product(self.weights, sums, (upper, lower), right, scales, starts)
 
     def _row_scales(self, tile: int, unit: Expr) -> list[Expr]:
         """What a lane's four sums of a unit are multiplied by, if x has scales."""

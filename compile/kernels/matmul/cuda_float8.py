@@ -47,7 +47,9 @@ class Float8FewRows(FewRows):
     """Each block rounds x for itself. A row's scales lie in the padding behind its words."""
 
     inputs_per_word = WORD
-    rounds_fours = False
+
+    def _ask(self, chunk: Expr, exists: Expr) -> None:
+        """All of a chunk is read when it is rounded."""
 
     def _stage(self, chunk: Expr) -> None:
         runs, warps = self.tiling.chunk // RUN, self.tiling.threads // WARP
@@ -58,7 +60,7 @@ class Float8FewRows(FewRows):
             with otherwise_if(number < total):
                 row, run = tirx.floordiv(number, runs), tirx.floormod(number, runs)
                 start = chunk * self.tiling.chunk + run * RUN
-                word, scale = _round_run(self.x, self.epilogue, row, start, self.at.lane)
+                word, scale = _round_run(self.inputs.x, self.epilogue, row, start, self.at.lane)
                 place = int32(row) * self.row_words + int32(run) * WARP + self.at.lane
                 T.buffer_store(self.shared, word, [place])
                 with otherwise_if(self.at.lane == 0):

@@ -75,6 +75,11 @@ class FewRowsTiling:
         sums = self.threads * self.row_tiles * 4 if self.along > 1 else 0
         return max(self.row_tiles * COLUMNS * self.row_words(inputs_per_word), sums)
 
+    @property
+    def group_sums(self) -> int:
+        """Of a chunk: a group of inputs has one a row."""
+        return self.chunk // GROUP * self.row_tiles * COLUMNS
+
     def row_words(self, inputs_per_word: int = PAIR) -> int:
         return self.chunk // inputs_per_word + PADDING
 
@@ -84,8 +89,9 @@ class FewRowsTiling:
 
     @property
     def shared_bytes(self) -> int:
-        """Of a block, at most: a norm has a word a row, a load of 4-bit weights two of scales."""
-        rows = self.shared_words() + self.row_tiles * COLUMNS
+        """Of a block, at most: a norm has a word a row, 4-bit weights have sums of groups, and two
+        words of scales in a load."""
+        rows = self.shared_words() + self.row_tiles * COLUMNS + self.group_sums
         return 4 * (rows + self.stages * self.threads * 2 * (LANE_WORDS + 2))
 
     def bytes_in_flight(self, weights: Weights) -> int:
