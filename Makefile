@@ -8,7 +8,7 @@ VENV       ?= .venv
 MODEL      ?= demo
 TARGET     ?= cpu
 QUANT      ?=
-CUDA_ARCH  ?= sm_90
+CUDA_ARCH  ?=
 PROMPT     ?= def fibonacci(
 OUT        ?= artifacts/$(notdir $(MODEL))-$(subst :,-,$(TARGET))$(if $(QUANT),-$(QUANT))
 # pip's own index decides which torch wheel is taken; on Linux PyPI's brings CUDA along (gigabytes).
@@ -19,8 +19,9 @@ TEST_WORKERS ?= 2
 PYTHON := $(VENV)/bin/python
 INGOT  := $(VENV)/bin/ingot
 DEMO   := artifacts/demo-f32
-# cuda:sm_90 for the compiler; any other name goes through as it is.
-TARGET_NAME := $(if $(filter cuda,$(TARGET)),cuda:$(CUDA_ARCH),$(TARGET))
+# cuda:sm_90 for the compiler, cuda alone for this machine's GPU; other names go through as they are.
+GPU         := cuda$(if $(CUDA_ARCH),:$(CUDA_ARCH))
+TARGET_NAME := $(if $(filter cuda,$(TARGET)),$(GPU),$(TARGET))
 FIND_PYTHON = for p in $${PYTHON3:-} python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done
 
@@ -96,7 +97,7 @@ CHECK      ?= artifacts/gpu-check
 CHECK_ARGS ?=
 
 $(CHECK)/plan.json: | $(VENV)/.ingot-setup-nvrtc
-	$(PYTHON) -m ingot.bench.gpu_check prepare "$(CHECK)" --target "cuda:$(CUDA_ARCH)"
+	$(PYTHON) -m ingot.bench.gpu_check prepare "$(CHECK)" --target "$(GPU)"
 
 gpu-check: $(CHECK)/plan.json ## Check kernels, proofs and speed on this machine's GPU, within ten minutes.
 	$(PYTHON) -m ingot.bench.gpu_check run "$(CHECK)" --out "$(CHECK)/results.json" $(CHECK_ARGS)

@@ -10,14 +10,14 @@ from pathlib import Path
 from ingot.compile.report import CompileReport, Observer, Progress
 from ingot.compile.schemes import SCHEMES, scheme_for
 from ingot.errors import ArtifactTargetError, UsageError
-from ingot.runtime.artifact.machine import check_target, detect_machine
+from ingot.runtime.artifact.machine import check_target, detect_machine, resolve_target_here
 from ingot.runtime.artifact.manifest import (
     CODE_NAME,
     Manifest,
     ProofRecord,
     write_manifest,
 )
-from ingot.targets import Target, resolve_target
+from ingot.targets import Target
 from ingot.targets.tuned import describe_tuning, find_tuning, with_tuning
 
 
@@ -81,7 +81,7 @@ def compile_model(
     from ingot.models.tokenizer import check_tokenizer, tokenizer_files
     from ingot.models.weights import open_weights
 
-    target = resolve_target(target) if isinstance(target, str) else target
+    target = resolve_target_here(target) if isinstance(target, str) else target
     scheme_name = quant or target.default_scheme
     if scheme_name not in SCHEMES:
         raise UsageError(

@@ -28,13 +28,17 @@ def test_help_lists_every_target() -> None:
 
 def test_compile_for_cuda_names_the_arch() -> None:
     commands = make("-n", "compile", "TARGET=cuda", "CUDA_ARCH=sm_80", "MODEL=org/name", "QUANT=w4")
-    assert "--target cuda:sm_80 --quant w4" in commands
+    assert '--target "cuda:sm_80" --quant w4' in commands
     assert "[nvrtc]" in commands or (ROOT / ".venv/.ingot-setup-nvrtc").exists()
+
+
+def test_without_an_arch_cuda_is_this_machines_gpu() -> None:
+    assert '--target "cuda" ' in make("-n", "compile", "TARGET=cuda")
 
 
 def test_a_gpu_check_is_prepared_first() -> None:
     commands = make("-n", "gpu-check", "CHECK=artifacts/absent", "CHECK_ARGS=--shapes 0.5b")
-    prepared = commands.index('gpu_check prepare "artifacts/absent" --target cuda:sm_90')
+    prepared = commands.index('gpu_check prepare "artifacts/absent" --target "cuda"')
     assert prepared < commands.index('gpu_check run "artifacts/absent"')
     assert commands.rstrip().endswith("--shapes 0.5b")
 

@@ -34,13 +34,11 @@ class CompiledBackend:
         if setting.artifact is not None:
             return
         from ingot.compile.api import compile_model
-        from ingot.runtime.artifact.machine import cuda_target_for, detect_machine
-        from ingot.targets import resolve_target
+        from ingot.runtime.artifact.machine import resolve_target_here
 
-        here = cuda_target_for(detect_machine()) if setting.device == "cuda" else None
         compile_model(
             str(setting.model),
-            target=resolve_target(setting.target or here or setting.device),
+            target=resolve_target_here(setting.target or setting.device),
             quant=setting.quant,
             out=artifact_of(setting),
             trust_remote_code=setting.trust_remote_code,

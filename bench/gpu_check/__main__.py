@@ -25,9 +25,9 @@ def prepare(
 ) -> None:
     """Write to FOLDER all that a machine with a GPU needs. Needs no GPU."""
     from ingot.bench.gpu_check.prepare import prepare as write
-    from ingot.targets import resolve_target
+    from ingot.runtime.artifact.machine import resolve_target_here
 
-    write(folder, resolve_target(target), compiler=compiler, report=typer.echo)
+    write(folder, resolve_target_here(target), compiler=compiler, report=typer.echo)
 
 
 @app.command()

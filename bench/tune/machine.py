@@ -5,20 +5,18 @@ from __future__ import annotations
 from ingot.bench.tune.trial import Bench
 from ingot.errors import UsageError
 from ingot.runtime.artifact.machine import (
-    cuda_target_for,
     detect_cuda_arch,
     detect_machine,
     device_code_for,
+    resolve_target_here,
 )
-from ingot.targets import Target, detect_cpu, resolve_target
+from ingot.targets import Target, detect_cpu
 
 
 def find_target(name: str) -> Target:
     """The target to tune for, which this machine runs; `cuda` is that of its GPU."""
     machine = detect_machine()
-    if name == "cuda":
-        name = cuda_target_for(machine) or name
-    target = resolve_target(name)
+    target = resolve_target_here(name)
     if target.kind == "cuda":
         gpu = machine.cuda_arch
         if gpu is None:

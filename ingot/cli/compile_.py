@@ -77,9 +77,9 @@ def compile_model(
     from ingot.cli.logs import hush_libraries
     from ingot.cli.progress import show_progress
     from ingot.cli.report import print_report
-    from ingot.targets import resolve_target
+    from ingot.runtime.artifact.machine import resolve_target_here
 
-    found = resolve_target(target)
+    found = resolve_target_here(target)
     scheme = quant or found.default_scheme
     name = Path(model).name
     folder = out or Path("artifacts") / f"{name}-{found.name.replace(':', '-')}-{scheme}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ingot.errors import ArtifactTargetError
 from ingot.runtime.artifact.gpu_status import hint_for
 from ingot.runtime.artifact.manifest import KernelRecord, TargetRecord, cubin_name, ptx_name
-from ingot.targets import Target, load_targets
+from ingot.targets import Target, load_targets, resolve_target
 from ingot.targets.cpu import detect_cpu
 
 CUDA_DRIVER = "libcuda.so.1"
@@ -149,6 +149,12 @@ def cuda_target_for(machine: Machine) -> str | None:
     """
     fits = [target for target in load_targets().values() if runs_gpu_code(machine, target)]
     return max(fits, key=lambda target: _capability(target.cuda_arch)).name if fits else None
+
+
+def resolve_target_here(name: str) -> Target:
+    """A target by name, as `resolve_target` finds it; but `cuda` alone is that of this machine's
+    GPU where there is one."""
+    return resolve_target((cuda_target_for(detect_machine()) or name) if name == "cuda" else name)
 
 
 def runs_gpu_code(machine: Machine, target: Target) -> bool:

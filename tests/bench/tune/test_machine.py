@@ -13,6 +13,7 @@ from ingot.runtime.artifact.machine import detect_machine
 def set_gpu(monkeypatch: pytest.MonkeyPatch, arch: str | None, block_shared_bytes: int) -> None:
     here = replace(detect_machine(), cuda_arch=arch, block_shared_bytes=block_shared_bytes)
     monkeypatch.setattr(machine, "detect_machine", lambda: here)
+    monkeypatch.setattr("ingot.runtime.artifact.machine.detect_machine", lambda: here)
 
 
 def test_a_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

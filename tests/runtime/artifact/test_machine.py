@@ -14,6 +14,7 @@ from ingot.runtime.artifact.machine import (
     detect_cuda_arch,
     detect_machine,
     device_code_for,
+    resolve_target_here,
 )
 from ingot.runtime.artifact.manifest import KernelRecord, TargetRecord
 
@@ -156,6 +157,14 @@ def test_kernels_find_room_in_shared_memory(gpu: str, has: int, best: str) -> No
 )
 def test_the_target_for_a_gpu(gpu: str | None, has: int, best: str | None) -> None:
     assert cuda_target_for(machine(cuda_arch=gpu, block_shared_bytes=has)) == best
+
+
+def test_cuda_is_the_gpu_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for gpu, name in ((None, "cuda:sm_90"), ("sm_80", "cuda:sm_80")):
+        here = machine(cuda_arch=gpu, block_shared_bytes=A100_BYTES)
+        monkeypatch.setattr(module, "detect_machine", lambda here=here: here)
+        assert resolve_target_here("cuda").name == name
+        assert resolve_target_here("cuda:sm_86").name == "cuda:sm_86"
 
 
 def test_this_machine() -> None:
