@@ -33,7 +33,7 @@ def parse_keep(values: list[str]) -> dict[str, str]:
 def compile_model(
     model: Model,
     target: Annotated[
-        str, typer.Option(help="cpu is this machine; `ingot targets` lists the others.")
+        str, typer.Option(help="cpu and cuda are this machine; `ingot targets` lists others.")
     ] = "cpu",
     quant: Annotated[
         str | None,
