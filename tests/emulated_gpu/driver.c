@@ -19,6 +19,7 @@ typedef struct {
 typedef struct {
   void (*run)(void **, const unsigned *);
   const unsigned *sizes; // of the arguments, 0 after the last
+  unsigned most_shared_bytes;
   char name[256];
 } Function;
 
@@ -107,32 +108,47 @@ int emulated_gpu_launch_graph(const void *launched, void *stream) {
 int cuInit(unsigned flags) { return 0; }
 int cuDriverGetVersion(int *version) { *version = 13000; return 0; }
 int cuDeviceGet(int *device, int ordinal) { *device = 0; return 0; }
+static int capability(void) {
+  const char *number = getenv("EMULATED_GPU_CAPABILITY");
+  return number ? atoi(number) : 90;
+}
+static int shared_bytes_of_block(void) {
+  int number = capability(), is_small = number == 86 || number == 89 || number == 120;
+  return is_small ? 101376 : number == 80 ? 166912 : 232448;
+}
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
-  const char *capability = getenv("EMULATED_GPU_CAPABILITY");
-  int number = capability ? atoi(capability) : 90;
-  int is_small = number == 86 || number == 89 || number == 120;
-  int shared = is_small ? 101376 : number == 80 ? 166912 : 232448; // of a block
-  *value = attribute == 75   ? number / 10
-           : attribute == 76 ? number % 10
-           : attribute == 97 ? shared
+  *value = attribute == 75   ? capability() / 10
+           : attribute == 76 ? capability() % 10
+           : attribute == 97 ? shared_bytes_of_block()
                              : 0;
   return 0;
 }
 int cuDeviceGetName(char *name, int size, int device) { snprintf(name, size, "emulated"); return 0; }
-int cuFuncSetAttribute(void *function, int attribute, int value) { return 0; }
+// More shared memory than a GPU gives to every launch has to be asked for before.
+int cuFuncSetAttribute(Function *function, int attribute, int value) {
+  if (attribute != 8 || value > shared_bytes_of_block()) return 1;
+  function->most_shared_bytes = value;
+  return 0;
+}
 int cuGetErrorName(int error, const char **text) { *text = "EMULATED_GPU"; return 0; }
 int cuGetErrorString(int error, const char **text) { *text = "emulated GPU"; return 0; }
 int cuTensorMapEncodeTiled(void) { return 1; }
 
+// Kernels call the rest of the emulator, which is in this library.
+static void *load(const void *image) {
+  dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD | RTLD_GLOBAL);
+  return dlopen((const char *)image, RTLD_NOW | RTLD_LOCAL);
+}
+
 int cuModuleLoadData(void **module, const void *image) {
-  *module = dlopen((const char *)image, RTLD_NOW | RTLD_LOCAL);
+  *module = load(image);
   if (!*module) fprintf(stderr, "emulated GPU: %s\n", dlerror());
   return *module ? 0 : NO_BINARY_FOR_GPU;
 }
 // Options 5 and 6 are a buffer for what the driver's compiler has to say, and its size.
 int cuModuleLoadDataEx(void **module, const void *image, unsigned count, const int *options,
                        void **values) {
-  *module = dlopen((const char *)image, RTLD_NOW | RTLD_LOCAL);
+  *module = load(image);
   if (*module) return 0;
   for (unsigned i = 0; i + 1 < count; ++i)
     if (options[i] == 5 && options[i + 1] == 6)
@@ -149,6 +165,7 @@ int cuModuleGetFunction(void **function, void *module, const char *name) {
   snprintf(symbol, sizeof symbol, "sizes_%s", name);
   found->sizes = dlsym(module, symbol);
   snprintf(found->name, sizeof found->name, "%s", name);
+  found->most_shared_bytes = 49152;
   *function = found;
   return found->run && found->sizes ? 0 : 500; // not found
 }
@@ -166,7 +183,7 @@ int cuLaunchKernelEx(const Launch *launch, Function *function, void **arguments,
   for (int i = 0; i < 6; ++i)
     if (!shape[i]) return 1; // invalid value
   if (shape[1] > 65535 || shape[2] > 65535 || shape[3] * shape[4] * shape[5] > 1024) return 1;
-  if (shape[6] > 232448) return 1;
+  if (shape[6] > function->most_shared_bytes) return 1;
   Work *work = calloc(1, sizeof *work);
   work->function = function;
   memcpy(work->shape, shape, sizeof shape);

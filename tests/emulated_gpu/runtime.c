@@ -44,8 +44,16 @@ static int release(void *pointer, int is_pinned) {
   free(pointer);
   return 0;
 }
-int cudaMalloc(void **pointer, size_t size) { return allocate(pointer, size, 0); }
-int cudaFree(void *pointer) { return release(pointer, 0); }
+int cudaMalloc(void **pointer, size_t size) {
+  int status = allocate(pointer, size, 0);
+  if (!status) emulated_gpu_own(*pointer, size);
+  return status;
+}
+int cudaFree(void *pointer) {
+  int status = release(pointer, 0);
+  if (!status) emulated_gpu_disown(pointer);
+  return status;
+}
 
 static struct { const char *start; size_t size; } pinned[MAX_PINNED];
 int cudaMallocHost(void **pointer, size_t size) {
