@@ -1,7 +1,7 @@
 """A process with an emulated GPU: kernels and arrays come in by stdin, arrays go out by stdout.
 
-Each job is `(library, launches, cubin, function, arrays)`, pickled; the answer is the arrays as
-they are after the call, or the error's text.
+Each job is `(library, launches, cubin, function, order, arrays)`, pickled; the answer is the arrays
+as they are after the call, or the error's text. The order is that of `grid.cc`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from ingot.runtime.cuda import CudaMemory
 from ingot.runtime.ffi import tvm_ffi
 
 
-def run(library: str, launches: str, cubin: bytes, function: str, arrays: list[Any]) -> list[Any]:
+def run(
+    library: str, launches: str, cubin: bytes, function: str, order: str, arrays: list[Any]
+) -> list[Any]:
+    os.environ["EMULATED_GPU_ORDER"] = order
     memory = CudaMemory()
     module = tvm_ffi.load_module(library)
     table = tvm_ffi.get_global_func("runtime.LoadMetaDataFromJSON")(launches)
