@@ -35,7 +35,8 @@ CUDA_PARAMETERS: dict[str, str] = {
     "matmul_enough_blocks": "blocks up to which those of few rows share a tile's inputs",
     "matmul_most_few_rows": "rows up to which a matmul reads each weight once, into registers",
     "matmul_stages": "steps of a matmul of many rows that are in shared memory, at most",
-    "matmul_tile": "rows and features of one block of a matmul of many rows",
+    "matmul_tile": "rows and features of one block of a matmul of many rows by mma",
+    "matmul_wgmma_rows": "rows of one block of a matmul of many rows by wgmma, at most: 128 or 256",
 }
 
 PARAMETERS: dict[str, dict[str, str]] = {"cpu": CPU_PARAMETERS, "cuda": CUDA_PARAMETERS}

@@ -21,6 +21,7 @@ from ingot.compile.kernels.matmul.cuda import (
     few_rows_parameter,
 )
 from ingot.compile.kernels.matmul.cuda_many_rows import MAX_STAGES, TILE
+from ingot.compile.kernels.matmul.cuda_warpgroup import NARROW, WIDE
 from ingot.compile.kernels.matmul.spec import LinearSpec, has_tensor_layout
 from ingot.compile.kernels.paged_attention import cuda as attention_kernel
 from ingot.compile.kernels.paged_attention import cuda_tensor
@@ -90,6 +91,8 @@ def linear_tunables(
     if target.matmul_many_rows == "mma":
         tiles = ((64, 128), (128, 64), (128, 256))
         found.append(Tunable("matmul_tile", TILE, tiles, calls(prompt_tokens)))
+    else:
+        found.append(Tunable("matmul_wgmma_rows", WIDE, (NARROW,), calls(prompt_tokens)))
     return found
 
 

@@ -217,11 +217,23 @@ INGOT_DEVICE int ingot_is_last_of_tile(int tile, int blocks) {
 }
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-// wgmma.m64n128k16, of 8-bit floats k32: a warpgroup's 64 rows of A, in registers as those of mma.sync, by 128 columns of
-// B in shared memory; c0..c3 of every 8 columns as those of mma.sync. It runs while the threads go on.
-#define INGOT_SUMS(c) INGOT_16(c, 0), INGOT_16(c, 16), INGOT_16(c, 32), INGOT_16(c, 48)
+// wgmma.m64nRk16, of 8-bit floats k32: a warpgroup's 64 rows of A, in registers as those of mma.sync,
+// by R columns of B in shared memory; c0..c3 of every 8 columns as those of mma.sync. It runs while
+// the threads go on.
+#define INGOT_SUMS_64(c) INGOT_16(c, 0), INGOT_16(c, 16), INGOT_16(c, 32), INGOT_16(c, 48)
+#define INGOT_SUMS_128(c) INGOT_SUMS_64(c), INGOT_16(c, 64), INGOT_16(c, 80), INGOT_16(c, 96), INGOT_16(c, 112)
 #define INGOT_16(c, i) INGOT_4(c, i), INGOT_4(c, i + 4), INGOT_4(c, i + 8), INGOT_4(c, i + 12)
 #define INGOT_4(c, i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3])
+#define INGOT_NAMES_64                                                                             \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define INGOT_NAMES_128 INGOT_NAMES_64 ", "                                                        \
+  "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
+  "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, " \
+  "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
+  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
 // What was copied to shared memory is for tensor cores to read, after the next barrier.
 INGOT_DEVICE void ingot_share_with_tensor_cores() {
@@ -233,40 +245,44 @@ INGOT_DEVICE void ingot_hold(unsigned *words) {
   asm volatile("" : "+r"(words[0]), "+r"(words[1]), "+r"(words[2]), "+r"(words[3]) :: "memory");
 }
 
-INGOT_DEVICE void ingot_warpgroup_arrive(float *c) {
-  asm volatile("wgmma.fence.sync.aligned;" : INGOT_SUMS(c) :: "memory");
-}
-
 // Closes what was begun, before any branch: else the compiler closes a group of its own.
 INGOT_DEVICE void ingot_warpgroup_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 
-// Ends what was begun; only now the sums are there.
-INGOT_DEVICE void ingot_warpgroup_wait(float *c) {
-  asm volatile("wgmma.wait_group.sync.aligned 0;" : INGOT_SUMS(c) :: "memory");
-}
+// `arrive` comes before what reads and writes the sums; `wait` ends it, and only then they are there.
+#define INGOT_WARPGROUP(columns, sums)                                                             \
+  INGOT_DEVICE void ingot_warpgroup_arrive_##columns(float *c) {                                   \
+    asm volatile("wgmma.fence.sync.aligned;" : INGOT_SUMS_##sums(c) :: "memory");                  \
+  }                                                                                                \
+  INGOT_DEVICE void ingot_warpgroup_wait_##columns(float *c) {                                     \
+    asm volatile("wgmma.wait_group.sync.aligned 0;" : INGOT_SUMS_##sums(c) :: "memory");           \
+  }
+INGOT_WARPGROUP(128, 64)
+INGOT_WARPGROUP(256, 128)
 
 // Begins C = A B, or C += A B. Of B, 8 columns by 16 bytes lie together, the next 8 columns come
-// after them, the next 16 bytes of each column after all 128 columns. Only 16-bit numbers can be
-// told to be transposed: `more` tells that they are not.
-#define INGOT_WARPGROUP_MULTIPLY(type, k, more)                                                    \
-  INGOT_DEVICE void ingot_warpgroup_multiply_##type(float *c, unsigned a0, unsigned a1,            \
-                                                    unsigned a2, unsigned a3, const void *b,       \
-                                                    int adds) {                                    \
+// after them, the next 16 bytes of each column after all columns. Only 16-bit numbers can be told to
+// be transposed: `more` tells that they are not. Operands are named behind the sums.
+#define INGOT_WARPGROUP_MULTIPLY(type, k, more, columns, sums, a0_, a1_, a2_, a3_, b_, adds_)      \
+  INGOT_DEVICE void ingot_warpgroup_multiply_##type##_##columns(                                   \
+      float *c, unsigned a0, unsigned a1, unsigned a2, unsigned a3, const void *b, int adds) {     \
     const unsigned long long start = (unsigned)__cvta_generic_to_shared(b) >> 4;                   \
-    const unsigned long long layout = (2048ull >> 4) << 16 | (128ull >> 4) << 32;                  \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"                                      \
-                 "wgmma.mma_async.sync.aligned.m64n128" #k ".f32." #type "." #type " {"            \
-                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "\
-                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "\
-                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "\
-                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"\
-                 "}, {%64, %65, %66, %67}, %68, p, 1, 1" more ";\n}"                               \
-                 : INGOT_SUMS(c)                                                                   \
+    const unsigned long long layout = (columns * 16ull >> 4) << 16 | (128ull >> 4) << 32;          \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " adds_ ", 0;\n"                                \
+                 "wgmma.mma_async.sync.aligned.m64n" #columns #k ".f32." #type "." #type " {"      \
+                 INGOT_NAMES_##sums "}, {" a0_ ", " a1_ ", " a2_ ", " a3_ "}, " b_                 \
+                 ", p, 1, 1" more ";\n}"                                                           \
+                 : INGOT_SUMS_##sums(c)                                                            \
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(start | layout), "r"(adds));            \
   }
-INGOT_WARPGROUP_MULTIPLY(f16, k16, ", 0")
-INGOT_WARPGROUP_MULTIPLY(bf16, k16, ", 0")
-INGOT_WARPGROUP_MULTIPLY(e4m3, k32, "")
+#define INGOT_BY_128(type, k, more)                                                                \
+  INGOT_WARPGROUP_MULTIPLY(type, k, more, 128, 64, "%64", "%65", "%66", "%67", "%68", "%69")
+#define INGOT_BY_256(type, k, more)                                                                \
+  INGOT_WARPGROUP_MULTIPLY(type, k, more, 256, 128, "%128", "%129", "%130", "%131", "%132", "%133")
+INGOT_BY_128(f16, k16, ", 0")
+INGOT_BY_128(bf16, k16, ", 0")
+INGOT_BY_128(e4m3, k32, "")
+INGOT_BY_256(f16, k16, ", 0")
+INGOT_BY_256(bf16, k16, ", 0")
 #endif

@@ -38,6 +38,21 @@ def launch(blocks: Expr, threads: int, blocks_y: Expr | None = None) -> Iterator
                     yield block, row, index(thread)
 
 
+def choose(
+    n: Expr, choices: list[tuple[int, Callable[[], None]]], otherwise: Callable[[], None]
+) -> None:
+    """Emit the first choice whose limit n does not pass."""
+    if not choices:
+        otherwise()
+        return
+    limit, emit = choices[0]
+    with T.If(n <= limit):
+        with T.Then():
+            emit()
+        with T.Else():
+            choose(n, choices[1:], otherwise)
+
+
 def for_elements(total: Expr, emit: Callable[[Expr], None]) -> None:
     """Emit a kernel with one thread for each `i < total`."""
     with launch(ceil_div(total, BLOCK_THREADS), BLOCK_THREADS) as (block, thread):

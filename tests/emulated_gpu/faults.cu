@@ -206,11 +206,11 @@ extern "C" __global__ void __launch_bounds__(64) tensor_cores_read(float* __rest
   for (int i = 0; i < 16; ++i) line[i * 64 + threadIdx.x] = 0.0f;
   ingot_share_with_tensor_cores();
   __syncthreads();
-  ingot_warpgroup_arrive((&(c[0])));
-  ingot_warpgroup_multiply_f16((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
-  ingot_warpgroup_multiply_f16((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
+  ingot_warpgroup_arrive_128((&(c[0])));
+  ingot_warpgroup_multiply_f16_128((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
+  ingot_warpgroup_multiply_f16_128((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
   ingot_warpgroup_commit();
-  ingot_warpgroup_wait((&(c[0])));
+  ingot_warpgroup_wait_128((&(c[0])));
   out[threadIdx.x] = c[0];
 }
 
@@ -221,10 +221,10 @@ extern "C" __global__ void __launch_bounds__(64) no_fence_for_tensor_cores(float
   for (int i = 0; i < 64; ++i) c[i] = 0.0f;
   for (int i = 0; i < 16; ++i) line[i * 64 + threadIdx.x] = 0.0f;
   __syncthreads();
-  ingot_warpgroup_arrive((&(c[0])));
-  ingot_warpgroup_multiply_f16((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
+  ingot_warpgroup_arrive_128((&(c[0])));
+  ingot_warpgroup_multiply_f16_128((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
   ingot_warpgroup_commit();
-  ingot_warpgroup_wait((&(c[0])));
+  ingot_warpgroup_wait_128((&(c[0])));
   out[threadIdx.x] = c[0];
 }
 
@@ -237,10 +237,10 @@ extern "C" __global__ void __launch_bounds__(64) a_write_after_the_fence(float* 
   ingot_share_with_tensor_cores();
   line[threadIdx.x] = 1.0f;
   __syncthreads();
-  ingot_warpgroup_arrive((&(c[0])));
-  ingot_warpgroup_multiply_f16((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
+  ingot_warpgroup_arrive_128((&(c[0])));
+  ingot_warpgroup_multiply_f16_128((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
   ingot_warpgroup_commit();
-  ingot_warpgroup_wait((&(c[0])));
+  ingot_warpgroup_wait_128((&(c[0])));
   out[threadIdx.x] = c[0];
 }
 
@@ -252,10 +252,10 @@ extern "C" __global__ void __launch_bounds__(64) a_fence_after_the_barrier(float
   for (int i = 0; i < 16; ++i) line[i * 64 + threadIdx.x] = 0.0f;
   __syncthreads();
   ingot_share_with_tensor_cores();
-  ingot_warpgroup_arrive((&(c[0])));
-  ingot_warpgroup_multiply_f16((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
+  ingot_warpgroup_arrive_128((&(c[0])));
+  ingot_warpgroup_multiply_f16_128((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
   ingot_warpgroup_commit();
-  ingot_warpgroup_wait((&(c[0])));
+  ingot_warpgroup_wait_128((&(c[0])));
   out[threadIdx.x] = c[0];
 }
 
@@ -267,9 +267,9 @@ extern "C" __global__ void __launch_bounds__(64) no_fence_for_registers(float* _
   for (int i = 0; i < 16; ++i) line[i * 64 + threadIdx.x] = 0.0f;
   ingot_share_with_tensor_cores();
   __syncthreads();
-  ingot_warpgroup_multiply_f16((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
+  ingot_warpgroup_multiply_f16_128((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
   ingot_warpgroup_commit();
-  ingot_warpgroup_wait((&(c[0])));
+  ingot_warpgroup_wait_128((&(c[0])));
   out[threadIdx.x] = c[0];
 }
 
@@ -281,11 +281,11 @@ extern "C" __global__ void __launch_bounds__(64) sums_that_are_not_there(float* 
   for (int i = 0; i < 16; ++i) line[i * 64 + threadIdx.x] = 0.0f;
   ingot_share_with_tensor_cores();
   __syncthreads();
-  ingot_warpgroup_arrive((&(c[0])));
-  ingot_warpgroup_multiply_f16((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
+  ingot_warpgroup_arrive_128((&(c[0])));
+  ingot_warpgroup_multiply_f16_128((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
   if (c[0] == c[0]) out[1 << 20] = 0.0f;
   ingot_warpgroup_commit();
-  ingot_warpgroup_wait((&(c[0])));
+  ingot_warpgroup_wait_128((&(c[0])));
 }
 
 // was written before they were waited for
@@ -296,12 +296,12 @@ extern "C" __global__ void __launch_bounds__(64) a_write_under_tensor_cores(floa
   for (int i = 0; i < 16; ++i) line[i * 64 + threadIdx.x] = 0.0f;
   ingot_share_with_tensor_cores();
   __syncthreads();
-  ingot_warpgroup_arrive((&(c[0])));
-  ingot_warpgroup_multiply_f16((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
+  ingot_warpgroup_arrive_128((&(c[0])));
+  ingot_warpgroup_multiply_f16_128((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
   __syncthreads();
   for (int i = 0; i < 16; ++i) line[i * 64 + threadIdx.x] = 0.0f;
   ingot_warpgroup_commit();
-  ingot_warpgroup_wait((&(c[0])));
+  ingot_warpgroup_wait_128((&(c[0])));
   out[threadIdx.x] = c[0];
 }
 
@@ -313,8 +313,8 @@ extern "C" __global__ void __launch_bounds__(64) no_wait_for_tensor_cores(float*
   for (int i = 0; i < 16; ++i) line[i * 64 + threadIdx.x] = 0.0f;
   ingot_share_with_tensor_cores();
   __syncthreads();
-  ingot_warpgroup_arrive((&(c[0])));
-  ingot_warpgroup_multiply_f16((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
+  ingot_warpgroup_arrive_128((&(c[0])));
+  ingot_warpgroup_multiply_f16_128((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
 }
 
 // it waits for products that it has not committed
@@ -325,8 +325,8 @@ extern "C" __global__ void __launch_bounds__(64) products_that_are_not_committed
   for (int i = 0; i < 16; ++i) line[i * 64 + threadIdx.x] = 0.0f;
   ingot_share_with_tensor_cores();
   __syncthreads();
-  ingot_warpgroup_arrive((&(c[0])));
-  ingot_warpgroup_multiply_f16((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
-  ingot_warpgroup_wait((&(c[0])));
+  ingot_warpgroup_arrive_128((&(c[0])));
+  ingot_warpgroup_multiply_f16_128((&(c[0])), 0, 0, 0, 0, (&(line[0])), 1);
+  ingot_warpgroup_wait_128((&(c[0])));
   out[threadIdx.x] = c[0];
 }

@@ -44,14 +44,18 @@ PRODUCT(ingot_mma_e4m3)
 
 void ingot_share_with_tensor_cores();
 void ingot_hold(unsigned *words);
-void ingot_warpgroup_arrive(float *c);
 void ingot_warpgroup_commit();
-void ingot_warpgroup_wait(float *c);
+void ingot_warpgroup_arrive_128(float *c);
+void ingot_warpgroup_wait_128(float *c);
+void ingot_warpgroup_arrive_256(float *c);
+void ingot_warpgroup_wait_256(float *c);
 #define PRODUCT(name)                                                                              \
   void name(float *c, unsigned a0, unsigned a1, unsigned a2, unsigned a3, const void *b, int adds);
-PRODUCT(ingot_warpgroup_multiply_f16)
-PRODUCT(ingot_warpgroup_multiply_bf16)
-PRODUCT(ingot_warpgroup_multiply_e4m3)
+PRODUCT(ingot_warpgroup_multiply_f16_128)
+PRODUCT(ingot_warpgroup_multiply_bf16_128)
+PRODUCT(ingot_warpgroup_multiply_e4m3_128)
+PRODUCT(ingot_warpgroup_multiply_f16_256)
+PRODUCT(ingot_warpgroup_multiply_bf16_256)
 #undef PRODUCT
 
 int ingot_is_last_of_tile(int tile, int blocks);

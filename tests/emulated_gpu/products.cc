@@ -76,74 +76,82 @@ struct Product {
   bool adds;
   const void *b;
   uint32_t begun;
-  float values[64];
+  std::vector<float> values;
 };
 struct Pending {
   float *c = nullptr; // in registers
-  float before[64];
+  std::vector<float> before;
   bool may_begin = false;
   size_t closed = 0; // of the products
   std::vector<Product> products;
 };
 static Pending pending[MAX_THREADS];
-constexpr size_t B_BYTES = 4096; // of 128 columns
+constexpr size_t B_COLUMN_BYTES = 32;
 
 void ingot_share_with_tensor_cores() { hand_to_tensor_cores(); }
 void ingot_hold(unsigned *) {}
-void ingot_warpgroup_arrive(float *) { pending[current].may_begin = true; }
+void ingot_warpgroup_arrive_128(float *) { pending[current].may_begin = true; }
+void ingot_warpgroup_arrive_256(float *) { pending[current].may_begin = true; }
 
 void ingot_warpgroup_commit() { pending[current].closed = pending[current].products.size(); }
 
-void ingot_warpgroup_wait(float *c) {
+static void wait_for_products(float *c, size_t sums) {
   Pending &mine = pending[current];
   mine.may_begin = false;
   if (mine.closed < mine.products.size()) fail("it waits for products that it has not committed");
   if (mine.products.empty()) return;
-  if (c != mine.c) fail("it waits for other sums than those it has begun");
-  std::copy(mine.before, mine.before + 64, c);
+  if (c != mine.c || sums != mine.before.size())
+    fail("it waits for other sums than those it has begun");
+  std::copy(mine.before.begin(), mine.before.end(), c);
   for (const Product &one : mine.products) {
-    if (current % WARP == 0 && was_written_since(one.b, B_BYTES, one.begun))
+    if (current % WARP == 0 && was_written_since(one.b, sums * 2 * B_COLUMN_BYTES, one.begun))
       fail("what its tensor cores read was written before they were waited for");
-    for (int i = 0; i < 64; ++i) c[i] = (one.adds ? c[i] : 0) + one.values[i];
+    for (size_t i = 0; i < sums; ++i) c[i] = (one.adds ? c[i] : 0) + one.values[i];
   }
   mine.products.clear(), mine.closed = 0;
 }
+void ingot_warpgroup_wait_128(float *c) { wait_for_products(c, 64); }
+void ingot_warpgroup_wait_256(float *c) { wait_for_products(c, 128); }
+
 void end_products() {
   if (!pending[current].products.empty()) fail("it leaves while its tensor cores multiply");
 }
 
-template <float widen(unsigned), typename Number>
+template <float widen(unsigned), typename Number, int columns>
 static void begin_product(const char *name, float *c, const Operands &own, const void *b, int adds) {
   Pending &mine = pending[current];
   if (!mine.may_begin) fail("its tensor cores begin without a fence for their registers");
   if (mine.products.empty()) {
     mine.c = c;
-    std::copy(c, c + 64, mine.before);
-    std::fill(c, c + 64, NAN);
-  } else if (c != mine.c) {
+    mine.before.assign(c, c + columns / 2);
+    std::fill(c, c + columns / 2, NAN);
+  } else if (c != mine.c || mine.before.size() != columns / 2) {
     fail("it begins other sums than those it has begun");
   }
-  if (current % WARP == 0) use(b, B_BYTES, Use::READ_TENSOR, Space::SHARED);
+  if (current % WARP == 0) use(b, columns * B_COLUMN_BYTES, Use::READ_TENSOR, Space::SHARED);
   operands[current] = own;
   const int g = current % WARP / 4, t = current % 4;
   constexpr int in_vector = 16 / sizeof(Number);
   Product product = {adds != 0, b, now, {}};
   wait_for_warp(name);
-  for (int i = 0; i < 64; ++i) {
+  for (int i = 0; i < columns / 2; ++i) {
     const int row = g + i % 4 / 2 * 8, column = i / 4 * 8 + 2 * t + i % 2;
-    product.values[i] = sum_up<widen, 8 * sizeof(Number)>(0, row, [&](int k) {
-      const char *right = (const char *)b + k / in_vector * 2048 + column / 8 * 128 + column % 8 * 16;
-      return (unsigned)((const Number *)right)[k % in_vector];
-    });
+    const char *right = (const char *)b + column / 8 * 128 + column % 8 * 16;
+    product.values.push_back(sum_up<widen, 8 * sizeof(Number)>(0, row, [&](int k) {
+      return (unsigned)((const Number *)(right + k / in_vector * columns * 16))[k % in_vector];
+    }));
   }
   mine.products.push_back(product);
   wait_for_warp(name);
 }
-#define PRODUCT(type, number)                                                                      \
-  void ingot_warpgroup_multiply_##type(float *c, unsigned a0, unsigned a1, unsigned a2,            \
-                                       unsigned a3, const void *b, int adds) {                     \
-    begin_product<of_##type, number>("wgmma." #type, c, {{a0, a1, a2, a3}, {}}, b, adds);          \
+#define PRODUCT(type, number, columns)                                                             \
+  void ingot_warpgroup_multiply_##type##_##columns(float *c, unsigned a0, unsigned a1,             \
+                                                   unsigned a2, unsigned a3, const void *b,        \
+                                                   int adds) {                                     \
+    begin_product<of_##type, number, columns>("wgmma." #type, c, {{a0, a1, a2, a3}, {}}, b, adds); \
   }
-PRODUCT(f16, uint16_t)
-PRODUCT(bf16, uint16_t)
-PRODUCT(e4m3, uint8_t)
+PRODUCT(f16, uint16_t, 128)
+PRODUCT(bf16, uint16_t, 128)
+PRODUCT(e4m3, uint8_t, 128)
+PRODUCT(f16, uint16_t, 256)
+PRODUCT(bf16, uint16_t, 256)

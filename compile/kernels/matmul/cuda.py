@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from tvm import tirx
 
+from ingot.compile.kernels.cuda_ir import choose
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue
 from ingot.compile.kernels.matmul.cuda_few_rows import FewRows, multiply_few_rows
 from ingot.compile.kernels.matmul.cuda_float8 import (
@@ -97,7 +98,7 @@ def build(spec: LinearSpec, target: Target) -> tirx.PrimFunc:
                     sum_squares(n, out, sums)
 
             with otherwise_if(n > 0):
-                _choose(n, choices, multiply_many)
+                choose(n, choices, multiply_many)
     return k.function
 
 
@@ -129,18 +130,3 @@ def enough_blocks(target: Target) -> int:
 def few_rows_parameter(row_tiles: int) -> str:
     """What the sizes of a row of the target's table are called where they were measured."""
     return f"matmul_{row_tiles * COLUMNS}_rows"
-
-
-def _choose(
-    n: Expr, choices: list[tuple[int, Callable[[], None]]], otherwise: Callable[[], None]
-) -> None:
-    """Emit the first choice whose limit n does not pass."""
-    if not choices:
-        otherwise()
-        return
-    limit, emit = choices[0]
-    with T.If(n <= limit):
-        with T.Then():
-            emit()
-        with T.Else():
-            _choose(n, choices[1:], otherwise)

@@ -24,8 +24,7 @@ from ingot.compile.kernels.matmul.cuda_many_rows import TILE, ManyRows, Stage, m
 from ingot.compile.kernels.matmul.cuda_tiling import PADDING
 from ingot.compile.kernels.matmul.cuda_warpgroup import (
     FEATURES_TILE,
-    ROWS_TILE,
-    SUMS,
+    NARROW,
     Piece,
     Warpgroups,
     dealt,
@@ -107,10 +106,10 @@ class Float8Warpgroups(Warpgroups):
     def _factors(self, step: Expr, pieces: list[Piece]) -> list[Expr]:
         scales = [
             _scale_of(self, step, self.at.t * 2 + (tile * COLUMNS + column))
-            for tile in range(ROWS_TILE // COLUMNS)
+            for tile in range(self.stage.rows // COLUMNS)
             for column in range(2)
         ]
-        return [scales[i // 4 * 2 + i % 2] for i in range(SUMS)]
+        return [scales[i // 4 * 2 + i % 2] for i in range(self.num_sums)]
 
 
 def _scale_of(kernel: Float8ManyRows | Float8Warpgroups, step: Expr, line: Expr) -> Expr:
@@ -127,7 +126,7 @@ def multiply_many_float8_rows(target: Target, x: Inputs, epilogue: Epilogue) -> 
 
 def multiply_float8_by_warpgroups(target: Target, x: Inputs, epilogue: Epilogue) -> None:
     """The same on Hopper's `wgmma`."""
-    stage = Stage.of(epilogue.weights, ROWS_TILE, FEATURES_TILE)
+    stage = Stage.of(epilogue.weights, NARROW, FEATURES_TILE)
     rounded, scales = _round_rows(stage, x, epilogue, dealt)
     multiply_tiles(partial(Float8Warpgroups, scales), stage, target, rounded, epilogue)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from ingot.compile.kernels.cuda_ir import let
+from ingot.compile.kernels.cuda_ir import choose, let
 from ingot.compile.kernels.matmul.cuda_epilogue import Epilogue
 from ingot.compile.kernels.matmul.cuda_inputs import Inputs
 from ingot.compile.kernels.matmul.cuda_many_rows import (
@@ -38,18 +38,36 @@ from ingot.compile.kernels.tensor_core import (
     zeros,
 )
 from ingot.compile.kernels.vector_ir import Buffer, Expr, T, index
-from ingot.targets import Target
+from ingot.targets import Target, TargetError
 
-# Rows are what the instruction has columns, features what two warpgroups have rows.
-ROWS_TILE, FEATURES_TILE = 128, 128
-SUMS = ROWS_TILE // COLUMNS * 4  # of a lane: two features by two rows in every 8 of x
+FEATURES_TILE = 128  # what two warpgroups have rows
+# Rows of a tile are what the instruction has columns. A block of the wide tile reads three quarters
+# as much for each product, but there are half as many, and its sums take half of all registers.
+NARROW, WIDE = 128, 256
 
 
 def multiply_by_warpgroups(target: Target, x: Inputs, epilogue: Epilogue) -> None:
-    """Emit the kernel that rounds x and the one that multiplies, for any n."""
-    stage = Stage.of(epilogue.weights, ROWS_TILE, FEATURES_TILE)
-    rounded = round_rows(stage, x, epilogue, dealt)
-    multiply_tiles(Warpgroups, stage, target, rounded, epilogue)
+    """Emit the kernel that rounds x and those that multiply, for any n."""
+    weights = epilogue.weights
+    can_widen = not weights.has_group_scales  # their sums come twice
+    most_rows = target.size("matmul_wgmma_rows", WIDE) if can_widen else NARROW
+    if most_rows not in (NARROW, WIDE):
+        raise TargetError(
+            f"the tuned size matmul_wgmma_rows is {most_rows}; it is {NARROW} or {WIDE}"
+        )
+    narrow, wide = (Stage.of(weights, rows, FEATURES_TILE) for rows in (NARROW, most_rows))
+    rounded = round_rows(wide, x, epilogue, dealt)
+
+    def multiply(stage: Stage) -> None:
+        multiply_tiles(Warpgroups, stage, target, rounded, epilogue)
+
+    if wide == narrow:
+        multiply(narrow)
+        return
+    # Wide tiles where no multiprocessor is without one.
+    blocks = -(-weights.spec.out_features // FEATURES_TILE)
+    fewer = WIDE * (-(-target.multiprocessors // blocks) - 1)
+    choose(epilogue.n, [(max(NARROW, fewer), lambda: multiply(narrow))], lambda: multiply(wide))
 
 
 def dealt(place: Expr) -> Expr:
@@ -75,8 +93,10 @@ class Warpgroups(ManyRows):
     def _start(self) -> None:
         warp_features = self.at.warp * ROWS  # two warpgroups have 64 features each, in order
         self.line = let(warp_features + self.at.g, "int32")
-        self.lane_sums = zeros(SUMS)
-        self.part = words(SUMS, "float32") if self._has_parts() else self.lane_sums
+        # Of a lane: two features by two rows in every 8 of x.
+        self.num_sums = self.stage.rows // COLUMNS * 4
+        self.lane_sums = zeros(self.num_sums)
+        self.part = words(self.num_sums, "float32") if self._has_parts() else self.lane_sums
 
     def _has_parts(self) -> bool:
         """Whether sums of some inputs are scaled before they are added to the others."""
@@ -92,7 +112,7 @@ class Warpgroups(ManyRows):
         return line, tirx.floormod(eights, self.stage.x_vectors)
 
     def _x_place(self, line: Expr, vector: Expr) -> Expr:
-        return vector * ROWS_TILE + line
+        return vector * self.stage.rows + line
 
     def _advance(self, step: Expr, later: Expr) -> None:
         """The threads start their copies while the tensor cores multiply."""
@@ -104,7 +124,7 @@ class Warpgroups(ManyRows):
             self._begin(slot, group, adds=not factors)
             if number == 0:
                 self._fetch(later)
-            emit("warpgroup_wait", pointer(self.part, 0))
+            emit(f"warpgroup_wait_{self.stage.rows}", pointer(self.part, 0))
             for i, factor in enumerate(factors):
                 T.buffer_store(self.lane_sums, self.lane_sums[i] + self.part[i] * factor, [i])
 
@@ -112,7 +132,7 @@ class Warpgroups(ManyRows):
         """What each sum of these pieces is multiplied by before it is added, or nothing."""
         if not self._has_parts():
             return []
-        return [pieces[0].scales[i % 4 // 2] for i in range(SUMS)]
+        return [pieces[0].scales[i % 4 // 2] for i in range(self.num_sums)]
 
     def _all_pieces(self, slot: Expr) -> list[Piece]:
         return [
@@ -145,24 +165,24 @@ class Warpgroups(ManyRows):
         for piece in pieces:
             emit("hold", pointer(piece.upper, 0))
             emit("hold", pointer(piece.lower, 0))
-        emit("warpgroup_arrive", sums)
+        emit(f"warpgroup_arrive_{self.stage.rows}", sums)
         for number, piece in enumerate(pieces):
             for s in range(2):
                 halves = (piece.upper, piece.lower)
                 left = [half[2 * s + i] for i in range(2) for half in halves]
                 place = slot + self._x_place(tirx.const(0, "int32"), piece.vector + 2 * s)
                 is_more = tirx.const(int(adds or number + s > 0), "int32")
-                name = f"warpgroup_multiply_{SHORT[self.weights.dtype]}"
+                name = f"warpgroup_multiply_{SHORT[self.weights.dtype]}_{self.stage.rows}"
                 emit(name, sums, *left, pointer(self.shared, place), is_more)
         emit("warpgroup_commit")
 
     def _write(self) -> None:
         first = let(self.block * FEATURES_TILE + index(self.line), "int64")
         rows = []
-        for tile in range(ROWS_TILE // COLUMNS):
+        for tile in range(self.stage.rows // COLUMNS):
             for column in range(2):
                 line = index(self.at.t * 2 + (tile * COLUMNS + column))
-                row = let(self.band * ROWS_TILE + line, "int64")
+                row = let(self.band * self.stage.rows + line, "int64")
                 place = 4 * tile + column
                 rows.append((row, (self.lane_sums[place], self.lane_sums[place + 2])))
         self.epilogue.store(first, rows)

@@ -113,10 +113,16 @@ def test_linear_by_warpgroups(format: str, multiply: str, tmp_path: Path) -> Non
     target = load_targets()["cuda:sm_90a"]
     spec = LinearSpec(256, 640, FORMATS[format], "int8", False, "silu")
     code = compile_kernel(build_kernel("matmul", spec, target), target.cuda_arch, tmp_path)
-    many = f"linear_{format}_silu_kernel_4"
+    many, wide = f"linear_{format}_silu_kernel_4", f"linear_{format}_silu_kernel_5"
     kind = multiply.partition(".")[0]
-    assert kernels_with(kind, code) == {many} <= kernels_with(COPY_ASIDE, code)
+    assert kernels_with(kind, code) == {many, wide} & set(code) <= kernels_with(COPY_ASIDE, code)
     assert code[many][multiply] == code[many].of(kind) and not code[many].of("HMMA")
+    if format == "f16":  # the only one here whose sums aren't scaled
+        assert code[wide].of("HGMMA.64x256x16.F32") == code[wide].of("HGMMA") > 0
+    # Every group of instructions is one that was asked for.
+    assert all(
+        code[name].of("WARPGROUP.ARRIVE") == code[name].of("WARPGROUP.DEPBAR") for name in code
+    )
     # Tensor cores see what the threads' copies brought.
     assert code[many].of("FENCE.VIEW.ASYNC")
 

@@ -9,7 +9,7 @@ from ingot.compile.kernels import matmul
 from ingot.compile.kernels.activation.reference import reference as activation_reference
 from ingot.compile.kernels.matmul import LinearSpec, cuda_many_rows, reference
 from ingot.compile.schemes import FORMATS
-from ingot.targets import load_targets
+from ingot.targets import Target, load_targets
 from tests.compile.kernels.conftest import compile_op
 from tests.tolerances import assert_close
 
@@ -47,13 +47,23 @@ def test_linear_is_its_reference(code: str) -> None:
 def test_blocks_of_many_bands_go_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three bands of rows where two go together: the last group is not whole."""
     monkeypatch.setattr(cuda_many_rows, "BANDS_TOGETHER", 2)
-    n, inputs = 257, 64
-    spec = LinearSpec(FEATURES, inputs, FORMATS["bf16"], "int8", False)
-    weight, x = float32(FEATURES, inputs, seed=1), float32(n, inputs, seed=3)
-    want = reference.linear(x, weight, None, spec.format, "bfloat16")
-    run = compile_op("matmul", spec, TARGET)
+    check("bf16", 257, TARGET)
+
+
+@pytest.mark.parametrize("code", ["f16", "q8"])
+def test_wide_tiles(code: str) -> None:
+    """On a GPU of few multiprocessors, for more rows than a narrow tile has."""
+    check(code, 257, replace(TARGET, multiprocessors=2))
+
+
+def check(code: str, n: int, target: Target) -> None:
+    spec = LinearSpec(FEATURES, 80, FORMATS[code], "int8", False)
+    weight, x = float32(FEATURES, 80, seed=1), float32(n, 80, seed=3)
+    activations = matmul.effective_activations(spec, target)
+    want = reference.linear(x, weight, None, spec.format, activations)
+    run = compile_op("matmul", spec, target)
     out = np.full((n, FEATURES), np.nan, np.float32)
-    got = run(x, *matmul.pack(weight, spec, TARGET), out)[-1]
+    got = run(x, *matmul.pack(weight, spec, target), out)[-1]
     assert_close(got, want, "linear", float(np.abs(want).max()))
 
 
