@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,7 @@ def run_cases(folder: Path) -> Iterator[Result]:
             tensors = [memory.hold(array) for array in arrays]
             function(*tensors)
             outs = tensors if call.in_place else tensors[len(call.arrays) :]
-            pairs = zip(outs, call.expected, strict=False)
-            errors = [largest_error(memory.read(out), right) for out, right in pairs]
+            error = largest_error(map(memory.read, outs), call.expected)
             num_bytes = sum(array.nbytes for array in call.arrays)
             count = copies_to_fill(cache_bytes, num_bytes, MAX_COPIES)
             more = [[memory.hold(array) for array in arrays] for _ in range(count - 1)]
@@ -84,7 +83,7 @@ def run_cases(folder: Path) -> Iterator[Result]:
             yield Result(
                 name,
                 call.label,
-                max(errors) if errors else None,
+                error,
                 call.bound,
                 seconds * 1e6,
                 call.num_bytes / seconds / 1e9,
@@ -92,9 +91,12 @@ def run_cases(folder: Path) -> Iterator[Result]:
             )
 
 
-def largest_error(found: NDArray[Any], right: NDArray[Any]) -> float:
-    """Of values, or of their bits where they are held as integers; NaN if there is one."""
-    return float(np.abs(found.astype(np.float64) - right).max())
+def largest_error(found: Iterable[NDArray[Any]], right: Sequence[NDArray[Any]]) -> float | None:
+    """Of the values of all outputs, or of their bits where they are held as integers; NaN if there
+    is one, None if nothing is known to be right."""
+    pairs = zip(right, found, strict=False)
+    errors = [np.abs(out.astype(np.float64) - wanted).max() for wanted, out in pairs]
+    return float(np.max(errors)) if errors else None  # `max` may lose a NaN
 
 
 def time_calls(library: Path, function: Callable[..., Any], copies: list[list[Any]]) -> float:

@@ -25,7 +25,7 @@ from ingot.runtime.artifact.weights_file import (
 )
 
 Array = NDArray[Any]
-Kind = Literal["weight", "gain", "scale", "activation"]
+Kind = Literal["weight", "gain", "scale"]
 
 BLOCK_ELEMENTS = 4_194_301  # a prime
 WEIGHT_STD = 0.02
@@ -44,7 +44,7 @@ def block(kind: Kind, dtype: str, bits: int = 8) -> Array:
         values *= WEIGHT_STD
     elif kind == "gain":
         values = 1 + values * np.float32(WEIGHT_STD)
-    elif kind == "scale":
+    else:
         values = np.float32(WEIGHT_STD / CODE_STD[bits]) * (1 + np.tanh(values) / 10)
     if dtype in ("uint16", "bfloat16"):
         return (values.view(np.uint32) >> 16).astype(np.uint16)
